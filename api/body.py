@@ -1,0 +1,180 @@
+"""Reading a JSON body strictly: bounded in size, depth and time, without the leniencies of ``json``.
+
+The usual parser takes duplicate keys (the last one wins, unseen), NaN, 1e999 and lone surrogates, which
+then break whatever stores or shows them.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from email.message import Message
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from api.problems import FieldError, Refused, field_error, sentence, validation_failed
+
+MAX_BYTES = 2**20
+MAX_SECONDS = 30.0
+#: No number of a spec has more digits; Python's own limit ends in another kind of error.
+MAX_DIGITS = 40
+#: The connection ends with the answer, so that nobody has to read the rest of an endless body.
+_CLOSE = {"Connection": "close"}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class NoBody(BaseModel, extra="forbid"):
+    """Nothing needs to be sent; an empty object is fine too."""
+
+
+def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that reads the request's body as ``model``. Raises Refused: 400, 408, 413, 415 or 422.
+
+    The parsed JSON stays on ``request.state.json`` for the fingerprint of idempotent requests.
+    """
+
+    async def read(request: Request) -> M:
+        content = await _read(request)
+        if not content and not any(field.is_required() for field in model.model_fields.values()):
+            request.state.json = None
+            return model()
+        _expect_json(request)
+        request.state.json = parse(content)
+        return validate(model, request.state.json)
+
+    return read
+
+
+def parse(content: bytes) -> Any:
+    """JSON text to Python values. Raises Refused."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(400, "invalid_utf8", f"The body is not UTF-8 (at byte {error.start}).") from None
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Refused(400, "invalid_json", f"The body is not JSON: {error.msg} ({where}).") from None
+    except RecursionError:
+        raise Refused(400, "invalid_json", "The body is nested too deeply.") from None
+    _expect_encodable(value)
+    return value
+
+
+def validate(model: type[M], value: Any) -> M:
+    """Raises Refused that names every field at fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise validation_failed(
+            [field_error(_field(value, entry), sentence(entry), entry["type"]) for entry in found]
+        ) from None
+
+
+async def _read(request: Request) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and (len(announced) > 12 or int(announced) > MAX_BYTES):
+        raise _too_large()
+    content = bytearray()
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    raise _too_large()
+    except TimeoutError:
+        raise Refused(408, "request_timeout", "The body took too long to arrive.", headers=_CLOSE) from None
+    return bytes(content)
+
+
+def _too_large() -> Refused:
+    return Refused(
+        413, "body_too_large", f"The body has more than {MAX_BYTES // 2**20} MiB.", headers=_CLOSE
+    )
+
+
+def _expect_json(request: Request) -> None:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "text/plain")
+    charset = header.get_content_charset("utf-8")
+    if header.get_content_type() != "application/json" or charset not in {"utf-8", "utf8"}:
+        raise Refused(415, "unsupported_media_type", "Send JSON, with the header Content-Type: application/json.")
+
+
+def _invalid(message: str, code: str, field: str = "") -> Refused:
+    return validation_failed([field_error(field, message, code)])
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _invalid("This key is there twice.", "duplicate_key", _shown(twice))
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise _invalid(f"{name} is not a JSON number.", "not_finite")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise _invalid("A number is too large.", "not_finite")
+    return value
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _invalid(f"A number has more than {MAX_DIGITS} digits.", "too_many_digits")
+    return int(digits)
+
+
+def _expect_encodable(value: Any) -> None:
+    """Lone surrogates pass JSON's escapes, but no database and no UTF-8 answer takes them."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            try:
+                item.encode()
+            except UnicodeEncodeError:
+                raise _invalid("A string has a lone surrogate.", "lone_surrogate") from None
+        elif isinstance(item, dict):
+            waiting += item
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+def _field(value: Any, entry: Mapping[str, Any]) -> str:
+    """The dotted path into the body; pydantic's also names the members of unions on the way."""
+    path: list[str] = []
+    for part in entry["loc"]:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif not (entry["type"] == "missing" and part is entry["loc"][-1]):
+            continue
+        path.append(_shown(str(part)))
+    return ".".join(path)
+
+
+def _shown(key: str) -> str:
+    return key.encode(errors="backslashreplace").decode()
+
+
+__all__ = ["MAX_BYTES", "FieldError", "NoBody", "body_of", "parse", "validate"]

@@ -1,0 +1,105 @@
+"""What routes ask for by type. All of it is ready-made, so these cost no hop to another thread."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
+
+from models.database import Database
+from models.errors import NotFound
+from models.job_spec import Text
+from models.settings import Settings
+from models.storage import Storage
+
+#: The largest number that every database's INTEGER holds.
+MAX_INTEGER = 2**31 - 1
+_JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
+_CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
+
+
+class Bell(Protocol):
+    """As much of :class:`models.queue.Doorbell` as routes use."""
+
+    def ring(self, device_class: str) -> None:
+        """Say that there is work for a device class; returns at once."""
+
+    def ping(self, timeout: float = 1.0) -> bool:
+        """Whether the broker answers."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the process has for all requests; made and closed by the app's lifespan."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+    doorbell: Bell
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _db(services: ServicesDep) -> Database:
+    return services.db
+
+
+DatabaseDep = Annotated[Database, Depends(_db)]
+
+
+async def _job_id(job_id: str) -> str:
+    # Judged here, since not every database takes any garbage as a value to compare with.
+    if not _JOB_ID.fullmatch(job_id):
+        raise NotFound("There is no job with that id; `GET /jobs` lists those that exist.")
+    return job_id
+
+
+async def _checkpoint_id(checkpoint_id: str) -> str:
+    if not _CHECKPOINT_ID.fullmatch(checkpoint_id):
+        raise NotFound("There is no checkpoint with that id; the job's list of checkpoints has those that exist.")
+    return checkpoint_id
+
+
+JobId = Annotated[str, Depends(_job_id)]
+CheckpointId = Annotated[str, Depends(_checkpoint_id)]
+
+
+def _is_job_id(value: str) -> str:
+    if not _JOB_ID.fullmatch(value):
+        raise ValueError("This is not the id of a job.")
+    return value
+
+
+def _is_checkpoint_id(value: str) -> str:
+    if not _CHECKPOINT_ID.fullmatch(value):
+        raise ValueError("This is not the id of a checkpoint.")
+    return value
+
+
+def _is_choice(value: str) -> str:
+    return value if value in {"last", "best"} else _is_checkpoint_id(value)
+
+
+Limit = Annotated[int, Query(ge=1, le=100, description="How many rows at most.")]
+AfterNumber = Annotated[
+    int, Query(ge=0, le=MAX_INTEGER, description="The `last_id` of the page before.", examples=[0])
+]
+AfterJob = Annotated[
+    str | None, Query(description="The `last_id` of the page before."), AfterValidator(lambda v: v and _is_job_id(v))
+]
+AfterCheckpoint = Annotated[
+    str | None,
+    Query(description="The `last_id` of the page before."),
+    AfterValidator(lambda v: v and _is_checkpoint_id(v)),
+]
+AfterText = Annotated[Text | None, Query(max_length=64, description="The `last_id` of the page before.")]
+Choice = Annotated[
+    str, Query(description="`last`, `best`, or the id of a checkpoint."), AfterValidator(_is_choice)
+]

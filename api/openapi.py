@@ -1,0 +1,75 @@
+"""What FastAPI cannot see by itself: bodies that we parse, and errors that are problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from api.body import NoBody
+from api.problems import MEDIA_TYPE, Problem
+from models.version import VERSION
+
+_TEMPLATE = "#/components/schemas/{model}"
+_DESCRIPTIONS = {
+    400: "The body is not JSON, or not UTF-8.",
+    401: "An API key is missing or wrong.",
+    403: "Another site's page sent this request.",
+    404: "There is nothing with that id.",
+    405: "The address does not have that method.",
+    408: "The body took too long to arrive.",
+    409: "The job's state does not allow it, or the same request is still being answered.",
+    410: "The file was pruned by retention or quarantined.",
+    413: "The body is too large.",
+    415: "The body's content type is not JSON.",
+    416: "The range lies outside the file.",
+    422: "Something in the request is not valid; `errors` names the fields.",
+    503: "The database does not answer; `Retry-After` says when to try again.",
+}
+_EVERYWHERE = (401, 422, 503)
+_OF_BODIES = (400, 403, 408, 413, 415)
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int, body: bool = False) -> Responses:
+    """The error answers of a route, for its ``responses``."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(model="Problem")}}}
+    all_of_them = sorted({*_EVERYWHERE, *statuses, *(_OF_BODIES if body else ())})
+    return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in all_of_them}
+
+
+def request_body(model: type[BaseModel], example: Any = None) -> dict[str, Any]:
+    """The body of a route, for its ``openapi_extra``."""
+    media: dict[str, Any] = {"schema": {"$ref": _TEMPLATE.format(model=model.__name__)}}
+    if example is not None:
+        media["example"] = example
+    return {
+        "requestBody": {"required": model is not NoBody, "content": {"application/json": media}},
+        "x-body-model": model,
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Add the schemas that the above refer to."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            models: set[type[BaseModel]] = {Problem}
+            for path in document["paths"].values():
+                models |= {operation.pop("x-body-model") for operation in path.values() if "x-body-model" in operation}
+            for model in sorted(models, key=lambda m: m.__name__):
+                schema = model.model_json_schema(ref_template=_TEMPLATE)
+                schemas |= schema.pop("$defs", {})
+                schemas[model.__name__] = schema
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+DESCRIPTION = f"""Training jobs that survive anything, and end with the weights of an undisturbed run.
+
+Errors are `application/problem+json` with a stable `code`. Every POST takes an `Idempotency-Key`. Version {VERSION}."""

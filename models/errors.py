@@ -1,0 +1,151 @@
+"""Every failure that a user can meet: a stable code and a sentence that says what to do next.
+
+A class docstring is its default message. HTTP status codes are given to these once, in ``api/problems.py``.
+"""
+
+from typing import ClassVar
+
+
+class PerdureError(Exception):
+    """Something went wrong inside Perdure; the server's log has the details."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
+        self.message = message or " ".join((type(self).__doc__ or "").split())
+        self.field = field
+        super().__init__(self.message)
+
+
+# -- Requests that cannot be granted -------------------------------------------------------------
+
+
+class NotFound(PerdureError):
+    """There is nothing with that id here; look at the list for the ids that exist."""
+
+    code = "not_found"
+
+
+class WrongState(PerdureError):
+    """The job's state does not allow this."""
+
+    code = "wrong_state"
+
+
+class SpecInvalid(PerdureError):
+    """The job's spec cannot be run as it stands."""
+
+    code = "spec_invalid"
+
+
+class IdempotencyMismatch(PerdureError):
+    """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyInFlight(PerdureError):
+    """A request with this Idempotency-Key is still being answered; try again in a second."""
+
+    code = "idempotency_in_flight"
+
+
+class DatabaseUnavailable(PerdureError):
+    """The database does not answer; nothing was changed. Try again in a few seconds."""
+
+    code = "database_unavailable"
+
+
+class ContentGone(PerdureError):
+    """The file was pruned by retention or quarantined; choose a checkpoint whose status is committed."""
+
+    code = "content_gone"
+
+
+# -- Fencing -------------------------------------------------------------------------------------
+
+
+class LeaseLost(PerdureError):
+    """Another attempt owns the job now: change nothing and stop at once."""
+
+    code = "lease_lost"
+
+
+# -- Failures of training ------------------------------------------------------------------------
+
+
+class TrainingError(PerdureError):
+    """Training failed."""
+
+    code = "training_error"
+    #: An error that another attempt cannot mend fails the job at once and spends no budget.
+    retryable: ClassVar[bool] = False
+
+
+class TrainerCrashed(TrainingError):
+    """The trainer stopped on an unexpected error; its output is under the job's logs."""
+
+    code = "trainer_error"
+    retryable = True
+
+
+class OutOfMemory(TrainingError):
+    """The device ran out of memory; use a smaller batch_size or image_size, or a bigger device."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
+class StorageFailed(TrainingError):
+    """The checkpoint store refused a write; free some space or repair it, and the job goes on."""
+
+    code = "storage_failed"
+    retryable = True
+
+
+class DatasetInvalid(TrainingError):
+    """The dataset cannot be trained on."""
+
+    code = "dataset_invalid"
+
+
+class DatasetChanged(TrainingError):
+    """The dataset changed since the job began; restore it and retry, or submit a new job for the new data."""
+
+    code = "dataset_changed"
+
+
+class WeightsUnavailable(TrainingError):
+    """The pretrained weights are not on this machine and could not be fetched."""
+
+    code = "weights_unavailable"
+
+
+class WeightsInvalid(TrainingError):
+    """The weights file does not fit the architecture."""
+
+    code = "weights_invalid"
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss became NaN or infinite; lower the learning rate. The last checkpoint is intact."""
+
+    code = "non_finite_loss"
+
+
+class RuntimeExceeded(TrainingError):
+    """The job ran for longer than its max_runtime_seconds; clone it with a larger limit to go on."""
+
+    code = "max_runtime_exceeded"
+
+
+class NumericsUnavailable(TrainingError):
+    """This worker cannot compute with the job's numerics."""
+
+    code = "numerics_unavailable"
+
+
+class NoProgress(TrainingError):
+    """The job was given up: it failed again and again without getting any further."""
+
+    code = "no_progress"

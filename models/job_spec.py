@@ -1,0 +1,166 @@
+"""What a user asks for: the spec of a job, its defaults and its limits."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+#: Decoded images of one batch in float32, with activations a multiple of that: beyond it no device fits.
+MAX_BATCH_BYTES = 16 * 2**30
+
+
+def _printable(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("control characters are not allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("lone surrogates are not allowed") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_printable)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Part(BaseModel):
+    """A part of a spec: unknown fields, strings for numbers, NaN and infinities are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DatasetSpec(Part):
+    """Where the images are: a folder below the data root."""
+
+    path: RelativePath = Field(
+        description="Below the data root: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.",
+        examples=["flowers4"],
+    )
+
+
+class WeightsFile(Part):
+    """A `.pth` or `.safetensors` file below the data root."""
+
+    file: RelativePath
+
+
+class ModelSpec(Part):
+    arch: Name = Field(default="efficientnet_b1", description="A torchvision classification architecture.")
+    weights: WeightsFile | Name | None = Field(
+        default="DEFAULT", description="A torchvision weights name, a file, or null for a random start."
+    )
+    freeze: Literal["backbone", "none"] | Annotated[int, Field(ge=0, le=1000)] = Field(
+        default="backbone", description="`backbone`, `none`, or the number of leading stages to freeze."
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+
+
+class Hyperparameters(Part):
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=8192)] = 32
+    image_size: Annotated[int, Field(ge=16, le=2048)] | None = Field(
+        default=None, description="Pixels a side; null takes the architecture's own."
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0.0, le=100.0)] = 0.001
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    scheduler: Literal["constant", "cosine"] = "constant"
+    augment: Literal["none", "flip", "crop", "trivial"] = Field(
+        default="none",
+        description="`flip`: horizontal flips; `crop`: random resized crops and flips; "
+        "`trivial`: TrivialAugment after those.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="`auto` is float32 on a CPU and bfloat16 autocast on a GPU that has it."
+    )
+
+
+class Validation(Part):
+    split: Fraction = Field(
+        default=0.2, description="The share kept for validation where no `val` folder is."
+    )
+
+
+class Resources(Part):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_devices: Annotated[int, Field(ge=1, le=1)] = Field(
+        default=1, description="One device a job; more are not supported yet."
+    )
+    max_runtime_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+
+
+class CheckpointEvery(Part):
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] | None = None
+
+
+class FaultTolerance(Part):
+    max_failures: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=5, description="Trainer failures without progress before the job fails."
+    )
+    checkpoint_every: CheckpointEvery = CheckpointEvery()
+    keep_last: Annotated[int, Field(ge=1, le=1000)] = 2
+    exact_wait_seconds: Annotated[int, Field(ge=0, le=604_800)] = Field(
+        default=300, description="How long to wait for a worker of equal numerics before going on inexactly."
+    )
+    verify_on_resume: bool = False
+
+
+class EarlyStopping(Part):
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 5
+    min_delta: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+
+
+class JobSpec(Part):
+    """A spec; only `dataset` is required."""
+
+    name: Name | None = None
+    dataset: DatasetSpec
+    model: ModelSpec = ModelSpec()
+    hyperparameters: Hyperparameters = Hyperparameters()
+    validation: Validation = Validation()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    resources: Resources = Resources()
+    fault_tolerance: FaultTolerance = FaultTolerance()
+    early_stopping: EarlyStopping | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    metadata: Annotated[
+        dict[
+            Annotated[Text, Field(min_length=1, max_length=64)],
+            Annotated[Text, Field(max_length=512)],
+        ],
+        Field(max_length=16),
+    ] = {}
+
+    @model_validator(mode="after")
+    def _batch_fits_somewhere(self) -> Self:
+        size = self.hyperparameters.image_size or 224
+        if self.hyperparameters.batch_size * size * size * 3 * 4 > MAX_BATCH_BYTES:
+            raise ValueError(
+                "batch_size and image_size together exceed any device's memory; lower one of them"
+            )
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as the JSON that is stored and shown, with every default written out."""
+        return self.model_dump(mode="json")
+
+
+class Segment(Part):
+    """A run of epochs with a learning-rate schedule of its own; `extend` appends one.
+
+    The schedule's clock starts anew at the segment's first step.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    scheduler: Literal["constant", "cosine"]
+    planned_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="The schedule's length where an early stop cut the segment short."
+    )
+
+    @property
+    def schedule_epochs(self) -> int:
+        """Over how many epochs the schedule runs."""
+        return self.planned_epochs or self.epochs

@@ -1,0 +1,69 @@
+"""The states of a job, why attempts end, and what happens at the edges between states."""
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"  #: waits for a worker
+    RUNNING = "running"  #: held by a worker under a lease
+    PAUSED = "paused"  #: stopped by request at a checkpoint; `resume` queues it again
+    SUCCEEDED = "succeeded"  #: the last epoch is committed; `extend` queues it again
+    FAILED = "failed"  #: budget spent, or an error that retrying cannot mend; `retry` queues it again
+    CANCELLED = "cancelled"  #: stopped by request for good; `retry` queues it again
+
+
+FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+class EndCause(StrEnum):
+    """Why an attempt ended."""
+
+    FINISHED = "finished"  #: the last epoch was committed
+    TRAINER_KILLED = "trainer_killed"  #: the trainer died by a signal
+    TRAINER_ERROR = "trainer_error"  #: the trainer reported an error
+    OUT_OF_MEMORY = "out_of_memory"  #: the device or the host ran out of memory
+    STALLED = "stalled"  #: alive, but without progress; killed by its supervisor
+    WORKER_LOST = "worker_lost"  #: the lease expired, or its holder was found dead
+    PREEMPTED = "preempted"  #: the worker was asked to stop; it left a checkpoint
+    PAUSED = "paused"  #: the user asked
+    CANCELLED = "cancelled"  #: the user asked
+    LEASE_LOST = "lease_lost"  #: the holder learnt that another attempt owns the job
+
+
+class EventType(StrEnum):
+    """What a job's audit trail records; transitions are named by their edge."""
+
+    CREATED = "created"  #: (nothing) -> queued
+    CLAIMED = "claimed"  #: queued -> running
+    RESTARTED = "restarted"  #: running -> running: the trainer died, the same worker goes on
+    RELEASED = "released"  #: running -> queued: the worker stops in order
+    EXPIRED = "expired"  #: running -> queued: the worker is gone
+    SUCCEEDED = "succeeded"  #: running -> succeeded
+    FAILED = "failed"  #: running -> failed
+    PAUSED = "paused"  #: queued or running -> paused
+    CANCELLED = "cancelled"  #: queued, running or paused -> cancelled
+    RESUMED = "resumed"  #: paused -> queued
+    RETRIED = "retried"  #: failed or cancelled -> queued
+    EXTENDED = "extended"  #: succeeded -> queued
+    CANCEL_REQUESTED = "cancel_requested"
+    PAUSE_REQUESTED = "pause_requested"
+    DATASET_CHECKED = "dataset.checked"
+    CHECKPOINT_COMMITTED = "checkpoint.committed"
+    CHECKPOINT_QUARANTINED = "checkpoint.quarantined"
+    CHECKPOINT_PRUNED = "checkpoint.pruned"
+    RESUME_STARTED = "resume.started"
+    RESUME_VERIFIED = "resume.verified"
+    DETERMINISM_MISMATCH = "determinism.mismatch"
+    PARKED = "parked"
+    INEXACT = "inexact"
+
+
+class Phase(StrEnum):
+    """What a trainer is doing; each phase counts its own progress and has its own stall limit."""
+
+    STARTING = "starting"  #: process start, network and weights built
+    DATASET = "dataset"  #: files listed, hashed and decoded, or compared with the manifest
+    TRAINING = "training"  #: optimizer steps
+    VALIDATION = "validation"  #: validation batches
+    CHECKPOINT = "checkpoint"  #: bytes written and verified
+    VERIFYING = "verifying"  #: the recorded validation loss computed again after a resume

@@ -1,0 +1,90 @@
+"""Every statement that reads or changes a job. Each public function is one transaction.
+
+Fencing: a claim raises ``attempt``, and each later write of a worker passes through
+:func:`models.job_store.fence.holding`, which locks the job's row only while it still is ``running`` under
+that attempt. Zero rows mean that the lease is lost: LeaseLost, and nothing was changed.
+"""
+
+from models.job_store.checkpoints import commit_checkpoint, reject_checkpoint
+from models.job_store.claims import Claim, claim
+from models.job_store.endings import expire_lost_leases, fail, finish, release, restart_attempt
+from models.job_store.fence import Fence, Requests
+from models.job_store.fleet import list_workers, register_worker, worker_beat, worker_stopped
+from models.job_store.idempotency import Replay, begin_request, complete_request, forget_request
+from models.job_store.overview import Overview, overview
+from models.job_store.progress import (
+    Position,
+    dataset_checked,
+    first_step,
+    prepared,
+    record_event,
+    record_metrics,
+    record_progress,
+    renew,
+    trainer_started,
+)
+from models.job_store.reading import (
+    claimable_classes,
+    epoch_metrics,
+    get_checkpoint,
+    get_job,
+    job_attempts,
+    job_checkpoints,
+    job_events,
+    list_jobs,
+    queue_position,
+    step_metrics,
+    surviving_step_seconds,
+)
+from models.job_store.requests import cancel, extend, pause, resume, retry
+from models.job_store.submission import create_job
+
+__all__ = [
+    "Claim",
+    "Fence",
+    "Overview",
+    "Position",
+    "Replay",
+    "Requests",
+    "begin_request",
+    "cancel",
+    "claim",
+    "claimable_classes",
+    "commit_checkpoint",
+    "complete_request",
+    "create_job",
+    "dataset_checked",
+    "epoch_metrics",
+    "expire_lost_leases",
+    "extend",
+    "fail",
+    "finish",
+    "first_step",
+    "forget_request",
+    "get_checkpoint",
+    "get_job",
+    "job_attempts",
+    "job_checkpoints",
+    "job_events",
+    "list_jobs",
+    "list_workers",
+    "overview",
+    "pause",
+    "prepared",
+    "queue_position",
+    "record_event",
+    "record_metrics",
+    "record_progress",
+    "register_worker",
+    "reject_checkpoint",
+    "release",
+    "renew",
+    "restart_attempt",
+    "resume",
+    "retry",
+    "step_metrics",
+    "surviving_step_seconds",
+    "trainer_started",
+    "worker_beat",
+    "worker_stopped",
+]

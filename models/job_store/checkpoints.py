@@ -1,0 +1,141 @@
+"""Checkpoints become real here: the row is the commit, and it seals the metrics up to its step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from models.database import Database
+from models.job_state import EventType
+from models.job_store.fence import Fence, JobRow, Requests, holding, record
+from models.job_store.progress import insert_or_replace, put_step_rows
+from models.tables import checkpoints, epoch_metrics, jobs
+
+
+@dataclass(frozen=True)
+class Committed:
+    requests: Requests
+    pruned_paths: list[str]  #: rows are marked; the holder may unlink these files now
+
+
+def commit_checkpoint(
+    db: Database,
+    fence: Fence,
+    checkpoint: Mapping[str, Any],
+    *,
+    step_rows: Sequence[Mapping[str, Any]],
+    epoch_rows: Sequence[Mapping[str, Any]],
+    epochs_done: int,
+    keep_last: int,
+) -> Committed:
+    """Record a durable, verified file with all that it proves. Raises LeaseLost.
+
+    Called again after a lost reply it changes nothing: the checkpoint's id is already there.
+    """
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        asked = Requests(job.cancel_requested, job.pause_requested)
+        if tx.execute(select(checkpoints.c.id).where(checkpoints.c.id == checkpoint["id"])).first():
+            return Committed(asked, [])
+        tx.execute(
+            insert(checkpoints).values(
+                **checkpoint, job_id=job.id, attempt=job.attempt, status="committed", created_at=db.now()
+            )
+        )
+        put_step_rows(tx, db, job, step_rows)
+        if epoch_rows:
+            stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
+            stamped = [{**row, **stamp} for row in epoch_rows]
+            insert_or_replace(tx, db, epoch_metrics, ["job_id", "epoch"], stamped)
+        step = checkpoint["step"]
+        progressed = step > job.highest_committed_step
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(
+                step=step,
+                epochs_done=epochs_done,
+                committed_step=step,
+                highest_committed_step=max(step, job.highest_committed_step),
+                failures=0 if progressed else job.failures,
+                losses=0 if progressed else job.losses,
+                **_best(job, checkpoint, epoch_rows),
+            )
+        )
+        record(
+            tx, db, job.id, EventType.CHECKPOINT_COMMITTED,
+            f"Epoch {checkpoint['epoch']}, step {step}, {checkpoint['size_bytes'] / 1e6:.1f} MB.",
+            attempt=job.attempt, checkpoint_id=checkpoint["id"], epoch=checkpoint["epoch"], step=step,
+        )  # fmt: skip
+        return Committed(asked, _prune(tx, db, job, keep_last))
+
+
+def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: str) -> None:
+    """Quarantine a recorded checkpoint that is not the file that was recorded; the one before it counts."""
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        tx.execute(
+            update(checkpoints)
+            .where(checkpoints.c.id == checkpoint_id, checkpoints.c.job_id == job.id)
+            .values(status="quarantined")
+        )
+        committed = tx.execute(
+            select(func.coalesce(func.max(checkpoints.c.step), 0)).where(
+                checkpoints.c.job_id == job.id, checkpoints.c.status == "committed"
+            )
+        ).scalar_one()
+        tx.execute(update(jobs).where(jobs.c.id == job.id).values(committed_step=committed))
+        record(
+            tx, db, job.id, EventType.CHECKPOINT_QUARANTINED, reason,
+            attempt=job.attempt, checkpoint_id=checkpoint_id, committed_step=committed,
+        )  # fmt: skip
+
+
+def _best(
+    job: JobRow, checkpoint: Mapping[str, Any], epoch_rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The lowest validation loss so far, and the checkpoint that ends its epoch."""
+    ranked = [row for row in epoch_rows if row["val_loss"] is not None]
+    if not ranked:
+        return {}
+    row = min(ranked, key=lambda r: (r["val_loss"], r["epoch"]))
+    # A replay of the best epoch brings it again, with a new checkpoint.
+    if (
+        job.best_val_loss is not None
+        and row["epoch"] != job.best_epoch
+        and row["val_loss"] >= job.best_val_loss
+    ):
+        return {}
+    return {
+        "best_epoch": row["epoch"],
+        "best_val_loss": row["val_loss"],
+        "best_val_accuracy": row["val_accuracy"],
+        "best_checkpoint_id": checkpoint["id"] if row["epoch"] == checkpoint["epoch"] else None,
+    }
+
+
+def _prune(tx: Connection, db: Database, job: JobRow, keep_last: int) -> list[str]:
+    """Mark what retention lets go: all but the last ``keep_last`` and the best.
+
+    Only after the newer one is committed, in the same transaction; the files go after it. A crash in
+    between leaves files without a committed row, which are garbage, and never a row without its file.
+    """
+    best = tx.execute(select(jobs.c.best_checkpoint_id).where(jobs.c.id == job.id)).scalar_one()
+    committed = tx.execute(
+        select(checkpoints.c.id, checkpoints.c.path)
+        .where(checkpoints.c.job_id == job.id, checkpoints.c.status == "committed")
+        .order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
+    ).all()
+    surplus = [row for row in committed[keep_last:] if row.id != best]
+    if surplus:
+        tx.execute(
+            update(checkpoints)
+            .where(checkpoints.c.id.in_([row.id for row in surplus]))
+            .values(status="pruned")
+        )
+        record(
+            tx, db, job.id, EventType.CHECKPOINT_PRUNED, f"{len(surplus)} older checkpoints let go.",
+            attempt=job.attempt, checkpoint_ids=[row.id for row in surplus],
+        )  # fmt: skip
+    return [row.path for row in surplus]

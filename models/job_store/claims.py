@@ -1,0 +1,100 @@
+"""A worker takes a job: one conditional statement decides who, so that ten doorbells make one claim."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from models.database import Database
+from models.host import Owner
+from models.job_state import EventType, JobStatus
+from models.job_store.fence import Fence, JobRow, record
+from models.tables import attempts, checkpoints, jobs
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is ours now."""
+
+    fence: Fence
+    job: JobRow
+    checkpoints: list[JobRow]  #: committed ones, newest first
+
+
+def claim(db: Database, owner: Owner, device: str, slot: str, lease_seconds: float) -> Claim | None:
+    """The claimable job of highest priority, then the oldest, that fits this device; None without one.
+
+    A job that has numerics goes to a worker whose slot computes the same bits, until it has waited
+    ``exact_wait_seconds`` for one.
+    """
+    candidate = (
+        select(jobs.c.id)
+        .where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class.in_(["any", device]))
+        .where(
+            or_(
+                jobs.c.numerics_slot.is_(None),
+                jobs.c.numerics_slot == slot,
+                jobs.c.exact_until <= db.unix_now(),
+            )
+        )
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        # Materialised, since a planner that evaluated the subselect twice would lock two jobs.
+        .cte("candidate")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    with db.writing() as tx:
+        job = tx.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(select(candidate.c.id)))
+            .values(
+                status=JobStatus.RUNNING,
+                attempt=jobs.c.attempt + 1,
+                worker_id=owner.worker_id,
+                lease_expires_at=db.lease_now() + lease_seconds,
+                owner_host=owner.host,
+                owner_boot_id=owner.boot_id,
+                owner_pid_namespace=owner.pid_namespace,
+                owner_pid=owner.process.pid,
+                owner_started_at=owner.process.started_at,
+                claimed_at=db.now(),
+                phase=None,
+            )
+            .returning(jobs)
+        ).one_or_none()
+        if job is None:
+            return None
+        if job.first_claimed_at is None:
+            tx.execute(update(jobs).where(jobs.c.id == job.id).values(first_claimed_at=db.now()))
+        record(
+            tx, db, job.id, EventType.CLAIMED, f"Claimed by {owner.worker_id} on {owner.host}.",
+            attempt=job.attempt, worker_id=owner.worker_id, host=owner.host,
+        )  # fmt: skip
+        open_attempt(tx, db, job, device)
+        return Claim(Fence(job.id, job.attempt), job, committed_checkpoints(tx, job.id))
+
+
+def open_attempt(tx: Connection, db: Database, job: JobRow, device: str) -> None:
+    """A line in the ledger for the attempt that ``job`` now carries."""
+    tx.execute(
+        insert(attempts).values(
+            job_id=job.id,
+            attempt=job.attempt,
+            worker_id=job.worker_id,
+            worker_pid=job.owner_pid,
+            host=job.owner_host,
+            device=device,
+            started_at=db.now(),
+        )
+    )
+
+
+def committed_checkpoints(tx: Connection, job_id: str) -> list[JobRow]:
+    """What a resume may load, newest first."""
+    return list(
+        tx.execute(
+            select(checkpoints)
+            .where(checkpoints.c.job_id == job_id, checkpoints.c.status == "committed")
+            .order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
+        )
+    )

@@ -1,0 +1,264 @@
+"""How an attempt ends, and what becomes of its job: every edge that leaves ``running``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Float, and_, cast, func, or_, select, update
+
+from models.database import Database
+from models.errors import LeaseLost, NoProgress
+from models.host import ProcessId, boot_id, pid_namespace
+from models.job_state import EndCause, EventType, JobStatus
+from models.job_store.claims import committed_checkpoints, open_attempt
+from models.job_store.fence import Fence, JobRow, holding, record
+from models.tables import attempts, jobs, workers
+
+#: Worker losses without progress after which a job is held to be what kills them.
+MAX_LOSSES = 10
+
+_EVENT_OF = {
+    JobStatus.QUEUED: EventType.RELEASED,
+    JobStatus.PAUSED: EventType.PAUSED,
+    JobStatus.SUCCEEDED: EventType.SUCCEEDED,
+    JobStatus.FAILED: EventType.FAILED,
+    JobStatus.CANCELLED: EventType.CANCELLED,
+}
+_CAUSE_OF = {JobStatus.PAUSED: EndCause.PAUSED, JobStatus.CANCELLED: EndCause.CANCELLED}
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The same worker goes on with the job under a new attempt."""
+
+    fence: Fence
+    job: JobRow
+    checkpoints: list[JobRow]
+
+
+def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bool = False) -> None:
+    """running -> succeeded. Called again after a lost reply it changes nothing. Raises LeaseLost."""
+    with db.writing() as tx:
+        if _already(tx, fence, JobStatus.SUCCEEDED):
+            return
+        job = holding(tx, fence)
+        message = f"Finished after {job.recoveries} recoveries" + (
+            ", stopped early." if stopped_early else "."
+        )
+        leave(
+            tx, db, job, JobStatus.SUCCEEDED, EndCause.FINISHED, message,
+            weights_sha256=weights_sha256, epochs_done=job.epochs_done,
+        )  # fmt: skip
+
+
+def fail(db: Database, fence: Fence, cause: EndCause, code: str, message: str) -> None:
+    """running -> failed (or cancelled, if that was asked), for an error that retrying cannot mend."""
+    with db.writing() as tx:
+        if _already(tx, fence, JobStatus.FAILED):
+            return
+        job = holding(tx, fence)
+        to = JobStatus.CANCELLED if job.cancel_requested else JobStatus.FAILED
+        leave(tx, db, job, to, cause, message, error=(code, message))
+
+
+def release(db: Database, fence: Fence, cause: EndCause, message: str) -> JobStatus:
+    """running -> queued, or where a pending request leads: an orderly stop that spends no budget."""
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        to = _settled(job, JobStatus.QUEUED)
+        leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message)
+        return to
+
+
+def restart_attempt(
+    db: Database,
+    fence: Fence,
+    cause: EndCause,
+    detail: str,
+    *,
+    device: str,
+    step: int | None,
+    detection_seconds: float | None,
+    lease_seconds: float,
+) -> Restarted | JobStatus:
+    """running -> running under the next attempt: how a supervisor resumes on the spot after a failure.
+
+    Spends one failure. A pending request, or a spent budget, ends the job instead: then its new status.
+    ``step`` is the last one that the dead trainer was seen to do, None if it was not that far.
+    Raises LeaseLost.
+    """
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        failures = job.failures + 1
+        values = {"failures": failures, "step": job.step if step is None else step}
+        to = _settled(job, JobStatus.FAILED if failures >= job.max_failures else JobStatus.RUNNING)
+        if to != JobStatus.RUNNING:
+            given_up = f"{failures} failures in a row without getting any further; the last: {detail}"
+            leave(
+                tx, db, job, to, _CAUSE_OF.get(to, cause), given_up if to == JobStatus.FAILED else detail,
+                error=(NoProgress.code, given_up), detection_seconds=detection_seconds, **values,
+            )  # fmt: skip
+            return to
+        _close_attempt(tx, db, job, cause, detail, detection_seconds)
+        renewed = tx.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(
+                **values,
+                attempt=job.attempt + 1,
+                recoveries=job.recoveries + 1,
+                lease_expires_at=db.lease_now() + lease_seconds,
+                running_seconds=job.running_seconds + _attempt_seconds(tx, job),
+                claimed_at=db.now(),
+                phase=None,
+            )
+            .returning(jobs)
+        ).one()
+        record(tx, db, job.id, EventType.RESTARTED, detail, attempt=renewed.attempt, cause=str(cause))
+        open_attempt(tx, db, renewed, device)
+        return Restarted(Fence(job.id, renewed.attempt), renewed, committed_checkpoints(tx, job.id))
+
+
+def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -> list[str]:
+    """running -> queued for jobs whose lease ran out or whose worker is found dead on this host.
+
+    Answers the ids of the jobs that were taken back. Idempotent; safe to run everywhere at once.
+    """
+    with db.reading() as tx:
+        suspects = tx.execute(
+            select(jobs.c.id, jobs.c.attempt)
+            .where(_may_be_lost(db, lease_seconds))
+            .order_by(jobs.c.lease_expires_at)
+            .limit(limit)
+        ).all()
+        neighbours = tx.execute(select(jobs).where(_owned_on_this_host())).all()
+    dead = {
+        (job.id, job.attempt)
+        for job in neighbours
+        if not ProcessId(job.owner_pid, job.owner_started_at).is_alive()
+    }
+    lost = [*dead, *((s.id, s.attempt) for s in suspects if (s.id, s.attempt) not in dead)]
+    return [
+        job_id
+        for job_id, attempt in lost
+        if _expire(db, Fence(job_id, attempt), (job_id, attempt) in dead, lease_seconds)
+    ]
+
+
+def leave(
+    tx: Connection,
+    db: Database,
+    job: JobRow,
+    to: JobStatus,
+    cause: EndCause,
+    message: str,
+    *,
+    error: tuple[str, str] | None = None,
+    detection_seconds: float | None = None,
+    event: EventType | None = None,
+    **values: Any,
+) -> None:
+    """Give the lease back and close the ledger's line; the caller holds the job's row."""
+    _close_attempt(tx, db, job, cause, message, detection_seconds)
+    if to == JobStatus.FAILED and error is not None:
+        values |= {"error_code": error[0], "error_message": error[1]}
+    if to == JobStatus.QUEUED:
+        values |= {"queued_at": db.now(), "exact_until": db.unix_now() + job.exact_wait_seconds}
+    if to == JobStatus.PAUSED:
+        values |= {"paused_at": db.now()}
+    if to in {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}:
+        values |= {"finished_at": db.now()}
+    tx.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            status=to,
+            worker_id=None,
+            lease_expires_at=None,
+            phase=None,
+            cancel_requested=False,
+            pause_requested=False,
+            running_seconds=job.running_seconds + _attempt_seconds(tx, job),
+            **values,
+        )
+    )
+    record(tx, db, job.id, event or _EVENT_OF[to], message, attempt=job.attempt, cause=str(cause))
+
+
+def _expire(db: Database, fence: Fence, found_dead: bool, lease_seconds: float) -> bool:
+    with db.writing() as tx:
+        condition = fence.holds if found_dead else and_(fence.holds, _may_be_lost(db, lease_seconds))
+        # Judged again under the lock: the holder may have renewed, or a neighbour may have been faster.
+        job = tx.execute(
+            select(jobs, (db.lease_now() - jobs.c.lease_expires_at).label("overdue"))
+            .where(condition)
+            .with_for_update(skip_locked=True)
+        ).one_or_none()
+        if job is None:
+            return False
+        losses = job.losses + 1
+        to = _settled(job, JobStatus.FAILED if losses >= MAX_LOSSES else JobStatus.QUEUED)
+        seen = "found dead" if found_dead else "silent past its lease"
+        message = f"Worker {job.worker_id} on {job.owner_host} was {seen}."
+        given_up = f"{losses} workers in a row were lost with this job; it may be what takes them down."
+        leave(
+            tx, db, job, to, EndCause.WORKER_LOST, given_up if to == JobStatus.FAILED else message,
+            error=(NoProgress.code, given_up), event=EventType.EXPIRED if to == JobStatus.QUEUED else None,
+            # Since the last renewal, which is the last that was seen of the worker.
+            detection_seconds=max(0.0, job.overdue + lease_seconds),
+            losses=losses, recoveries=job.recoveries + (to == JobStatus.QUEUED),
+        )  # fmt: skip
+        tx.execute(update(workers).where(workers.c.id == job.worker_id).values(status="lost", job_id=None))
+        return True
+
+
+def _may_be_lost(db: Database, lease_seconds: float) -> Any:
+    expired = jobs.c.lease_expires_at < db.lease_now()
+    if db.is_sqlite:  # the boot-time clock means nothing across a reboot
+        expired = or_(expired, jobs.c.owner_boot_id != boot_id())
+        return and_(jobs.c.status == JobStatus.RUNNING, expired)
+    # After the server was away, its workers get one whole lease to renew before anything expires.
+    uptime = cast(func.extract("epoch", func.clock_timestamp() - func.pg_postmaster_start_time()), Float)
+    return and_(jobs.c.status == JobStatus.RUNNING, expired, uptime > lease_seconds)
+
+
+def _owned_on_this_host() -> Any:
+    return and_(
+        jobs.c.status == JobStatus.RUNNING,
+        jobs.c.owner_boot_id == boot_id(),
+        jobs.c.owner_pid_namespace == pid_namespace(),
+    )
+
+
+def _settled(job: JobRow, otherwise: JobStatus) -> JobStatus:
+    """Where a job goes that stops now: what the user asked for comes first."""
+    if job.cancel_requested:
+        return JobStatus.CANCELLED
+    return JobStatus.PAUSED if job.pause_requested else otherwise
+
+
+def _already(tx: Connection, fence: Fence, status: JobStatus) -> bool:
+    row = tx.execute(select(jobs.c.status, jobs.c.attempt).where(jobs.c.id == fence.job_id)).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return (row.status, row.attempt) == (status, fence.attempt)
+
+
+def _close_attempt(
+    tx: Connection, db: Database, job: JobRow, cause: EndCause, detail: str, detection_seconds: float | None
+) -> None:
+    tx.execute(
+        update(attempts)
+        .where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
+        .values(
+            ended_at=db.now(), end_cause=str(cause), end_detail=detail, detection_seconds=detection_seconds
+        )
+    )
+
+
+def _attempt_seconds(tx: Connection, job: JobRow) -> float:
+    row = tx.execute(
+        select(attempts.c.started_at, attempts.c.ended_at).where(
+            attempts.c.job_id == job.id, attempts.c.attempt == job.attempt
+        )
+    ).one()
+    return float((row.ended_at - row.started_at).total_seconds())

@@ -1,0 +1,82 @@
+"""The fence that every write of a worker passes, and the audit trail that every transition leaves."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+
+from models.database import Database
+from models.errors import LeaseLost, NotFound
+from models.job_state import EventType, JobStatus
+from models.tables import events, jobs
+
+JobRow = Row[Any]
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What a worker holds: the job under the attempt that it claimed."""
+
+    job_id: str
+    attempt: int
+
+    @property
+    def holds(self) -> ColumnElement[bool]:
+        """True for the job's row while the lease is ours."""
+        return and_(
+            jobs.c.id == self.job_id, jobs.c.status == JobStatus.RUNNING, jobs.c.attempt == self.attempt
+        )
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What users asked of a running job; seen by its worker with every write."""
+
+    cancel: bool
+    pause: bool
+
+
+def holding(tx: Connection, fence: Fence) -> JobRow:
+    """Lock the job's row until the end of the transaction. Raises LeaseLost when it is no longer ours."""
+    row = tx.execute(select(jobs).where(fence.holds).with_for_update()).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return row
+
+
+def locked(tx: Connection, job_id: str) -> JobRow:
+    """Lock the row of any job, whatever its state. Raises NotFound."""
+    row = tx.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {job_id!r}; `GET /jobs` lists those that exist.")
+    return row
+
+
+def record(
+    tx: Connection,
+    db: Database,
+    job_id: str,
+    kind: EventType,
+    message: str,
+    *,
+    attempt: int,
+    **data: Any,
+) -> None:
+    """Append to the job's trail. The number comes from the job's row, which the caller has locked."""
+    sequence = tx.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(event_count=jobs.c.event_count + 1)
+        .returning(jobs.c.event_count)
+    ).scalar_one()
+    tx.execute(
+        insert(events).values(
+            job_id=job_id,
+            sequence=sequence,
+            type=str(kind),
+            attempt=attempt,
+            message=message,
+            data=data,
+            created_at=db.now(),
+        )
+    )

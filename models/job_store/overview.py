@@ -1,0 +1,75 @@
+"""What surrounds a page of jobs: their places in the queue, where they would resume, who could run them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, func, select
+
+from models.database import Database
+from models.job_state import JobStatus
+from models.job_store.fence import JobRow
+from models.tables import checkpoints, epoch_metrics, jobs, workers
+
+#: Places beyond this are not counted: the cost of a page must not grow with the queue.
+COUNTED_PLACES = 1000
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything by job id; a job is missing where there is nothing to say."""
+
+    queue_positions: dict[str, int]  #: 1 would be claimed next by a worker that fits
+    resume_points: dict[str, JobRow]  #: the checkpoint (id, epoch, step) that the next attempt begins from
+    surviving_seconds: dict[str, float]  #: of the epochs that are part of the weights
+    online_workers: dict[str, int]  #: how many by device
+
+
+def overview(db: Database, rows: Sequence[JobRow], *, silent_after_seconds: float) -> Overview:
+    """One consistent look at the surroundings of ``rows``; the cost depends on their number alone."""
+    ids = [row.id for row in rows]
+    is_queued = any(row.status == JobStatus.QUEUED for row in rows)
+    with db.reading() as tx:
+        return Overview(
+            _queue_positions(tx) if is_queued else {},
+            _resume_points(tx, [row.id for row in rows if row.committed_step > 0]),
+            _surviving_seconds(tx, ids),
+            _online_workers(tx, db, silent_after_seconds) if is_queued else {},
+        )
+
+
+def _queue_positions(tx: Connection) -> dict[str, int]:
+    in_order = (
+        select(jobs.c.id)
+        .where(jobs.c.status == JobStatus.QUEUED)
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(COUNTED_PLACES)
+    )
+    return {job_id: place for place, job_id in enumerate(tx.execute(in_order).scalars(), start=1)}
+
+
+def _resume_points(tx: Connection, ids: list[str]) -> dict[str, JobRow]:
+    wanted = (
+        select(checkpoints.c.job_id, checkpoints.c.id, checkpoints.c.epoch, checkpoints.c.step)
+        .join(jobs, and_(jobs.c.id == checkpoints.c.job_id, jobs.c.committed_step == checkpoints.c.step))
+        .where(jobs.c.id.in_(ids), checkpoints.c.status == "committed")
+        .order_by(checkpoints.c.id)
+    )
+    return {row.job_id: row for row in tx.execute(wanted)} if ids else {}
+
+
+def _surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
+    summed = (
+        select(epoch_metrics.c.job_id, func.sum(epoch_metrics.c.duration_seconds))
+        .where(epoch_metrics.c.job_id.in_(ids))
+        .group_by(epoch_metrics.c.job_id)
+    )
+    return {job_id: float(seconds or 0.0) for job_id, seconds in tx.execute(summed)} if ids else {}
+
+
+def _online_workers(tx: Connection, db: Database, silent_after_seconds: float) -> dict[str, int]:
+    counted = (
+        select(workers.c.device, func.count())
+        .where(workers.c.status == "online", workers.c.heartbeat > db.lease_now() - silent_after_seconds)
+        .group_by(workers.c.device)
+    )
+    return {device: number for device, number in tx.execute(counted)}

@@ -1,0 +1,215 @@
+"""What a running job reports; every write is fenced, and each answers what users asked for meanwhile."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from models.database import Database
+from models.errors import LeaseLost
+from models.host import ProcessId, boot_id, pid_namespace
+from models.job_state import EventType
+from models.job_store.fence import Fence, JobRow, Requests, holding, record
+from models.tables import attempts, jobs, step_metrics
+
+#: Rows of one upsert; SQLite allows 32 766 bound values a statement.
+_ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a trainer stands."""
+
+    phase: str
+    done: int
+    total: int
+    step: int | None  #: None until it said where it begins
+    epochs_done: int
+
+
+def renew(db: Database, fence: Fence, lease_seconds: float) -> Requests:
+    """Prolong the lease from the database's now. Raises LeaseLost."""
+    with db.writing() as tx:
+        row = tx.execute(
+            update(jobs)
+            .where(fence.holds)
+            .values(lease_expires_at=db.lease_now() + lease_seconds)
+            .returning(jobs.c.cancel_requested, jobs.c.pause_requested)
+        ).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return Requests(row.cancel_requested, row.pause_requested)
+
+
+def trainer_started(db: Database, fence: Fence, trainer: ProcessId) -> None:
+    """Remember the trainer, so that a successor on this host can make sure that it is gone."""
+    with db.writing() as tx:
+        holding(tx, fence)
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.id == fence.job_id)
+            .values(
+                trainer_pid=trainer.pid,
+                trainer_started_at=trainer.started_at,
+                trainer_boot_id=boot_id(),
+                trainer_pid_namespace=pid_namespace(),
+            )
+        )
+        _update_attempt(tx, fence, trainer_pid=trainer.pid)
+
+
+def dataset_checked(db: Database, fence: Fence, manifest_path: str, dataset: Mapping[str, Any]) -> None:
+    """Keep what the first look at the dataset found; later attempts compare with it."""
+    with db.writing() as tx:
+        holding(tx, fence)
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.id == fence.job_id)
+            .values(manifest_path=manifest_path, dataset=dict(dataset))
+        )
+        record(
+            tx, db, fence.job_id, EventType.DATASET_CHECKED,
+            f"{dataset['num_train']} training and {dataset['num_val']} validation images"
+            f" in {len(dataset['classes'])} classes.",
+            attempt=fence.attempt, **dataset,
+        )  # fmt: skip
+
+
+def prepared(
+    db: Database,
+    fence: Fence,
+    *,
+    slot: str,
+    numerics: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    inexact_reasons: Sequence[str],
+    from_checkpoint: str | None,
+    epochs_done: int,
+    step: int,
+    steps: int,
+) -> None:
+    """The trainer stands at ``step`` of ``steps``; what lay beyond will be done again."""
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        reasons = [*job.inexact_reasons, *(r for r in inexact_reasons if r not in job.inexact_reasons)]
+        redone = max(0, job.step - step)
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.id == fence.job_id)
+            .values(
+                numerics=dict(numerics),
+                numerics_slot=job.numerics_slot or slot,
+                fingerprint=dict(fingerprint),
+                exact=not reasons,
+                inexact_reasons=reasons,
+                epochs_done=epochs_done,
+                step=step,
+                steps=steps,
+                verify_next=False,
+            )
+        )
+        _update_attempt(tx, fence, from_checkpoint=from_checkpoint, steps_redone=redone)
+        for reason in reasons[len(job.inexact_reasons) :]:
+            record(tx, db, fence.job_id, EventType.INEXACT, reason, attempt=fence.attempt)
+        if fence.attempt > 1:
+            record(
+                tx, db, fence.job_id, EventType.RESUME_STARTED,
+                f"Goes on after step {step}; {redone} steps are done again."
+                if from_checkpoint else f"Starts from the beginning; {redone} steps are done again.",
+                attempt=fence.attempt, checkpoint_id=from_checkpoint, step=step, steps_redone=redone,
+            )  # fmt: skip
+
+
+def first_step(db: Database, fence: Fence, restart_seconds: float | None) -> None:
+    """The attempt's first step is done; ``restart_seconds`` is since the one before it was found ended."""
+    with db.writing() as tx:
+        holding(tx, fence)
+        _update_attempt(tx, fence, first_step_at=db.now(), restart_seconds=restart_seconds)
+
+
+def record_progress(db: Database, fence: Fence, position: Position) -> Requests:
+    """Where the trainer stands. Raises LeaseLost."""
+    with db.writing() as tx:
+        row = tx.execute(_progress(fence, position)).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return Requests(row.cancel_requested, row.pause_requested)
+
+
+def record_metrics(
+    db: Database,
+    fence: Fence,
+    rows: Sequence[Mapping[str, Any]],
+    position: Position,
+) -> Requests:
+    """Step rows with the progress that they prove; a replayed row replaces its predecessor."""
+    with db.writing() as tx:
+        job = holding(tx, fence)
+        put_step_rows(tx, db, job, rows)
+        asked = tx.execute(_progress(fence, position)).one()
+    return Requests(asked.cancel_requested, asked.pause_requested)
+
+
+def record_event(db: Database, fence: Fence, kind: EventType, message: str, **data: Any) -> None:
+    """A line in the trail from the attempt that runs."""
+    with db.writing() as tx:
+        holding(tx, fence)
+        record(tx, db, fence.job_id, kind, message, attempt=fence.attempt, **data)
+
+
+def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert or replace; a number that comes out differently the second time is told, never hidden."""
+    if not rows:
+        return
+    before = {
+        row.step: row.loss
+        for row in tx.execute(
+            select(step_metrics.c.step, step_metrics.c.loss).where(
+                step_metrics.c.job_id == job.id,
+                step_metrics.c.step.between(rows[0]["step"], rows[-1]["step"]),
+            )
+        )
+    }
+    different = [r for r in rows if r["step"] in before and before[r["step"]] != r["loss"]]
+    if different and job.exact:
+        first = different[0]
+        record(
+            tx, db, job.id, EventType.DETERMINISM_MISMATCH,
+            f"Step {first['step']} gave the loss {first['loss']!r}, and {before[first['step']]!r} before.",
+            attempt=job.attempt, step=first["step"], steps=len(different),
+        )  # fmt: skip
+    stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
+    stamped = [{**row, **stamp, "is_finite": row["loss"] is not None} for row in rows]
+    for start in range(0, len(stamped), _ROWS_AT_ONCE):
+        insert_or_replace(tx, db, step_metrics, ["job_id", "step"], stamped[start : start + _ROWS_AT_ONCE])
+
+
+def insert_or_replace(
+    tx: Connection, db: Database, table: Table, keys: list[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert rows of equal columns, replacing those that have the same key."""
+    dialect = sqlite if db.is_sqlite else postgresql
+    statement = dialect.insert(table).values(list(rows))
+    changed = {column: statement.excluded[column] for column in rows[0] if column not in keys}
+    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _progress(fence: Fence, position: Position) -> Any:
+    # Until the trainer is prepared it stands at no step; the last known one stays.
+    reached = {} if position.step is None else {"step": position.step, "epochs_done": position.epochs_done}
+    return (
+        update(jobs)
+        .where(fence.holds)
+        .values(phase=position.phase, phase_done=position.done, phase_total=position.total, **reached)
+        .returning(jobs.c.cancel_requested, jobs.c.pause_requested)
+    )
+
+
+def _update_attempt(tx: Connection, fence: Fence, **values: Any) -> None:
+    tx.execute(
+        update(attempts)
+        .where(attempts.c.job_id == fence.job_id, attempts.c.attempt == fence.attempt)
+        .values(**values)
+    )

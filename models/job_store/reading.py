@@ -1,0 +1,153 @@
+"""What there is to see of jobs; nothing here changes anything."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, and_, func, or_, select, tuple_
+
+from models.database import Database
+from models.errors import ContentGone, NotFound
+from models.job_state import JobStatus
+from models.job_store.fence import JobRow
+from models.tables import attempts, checkpoints, events, jobs
+from models.tables import epoch_metrics as epoch_table
+from models.tables import step_metrics as step_table
+
+
+def get_job(db: Database, job_id: str, tenant_id: str = "default") -> JobRow:
+    """Raises NotFound."""
+    with db.reading() as tx:
+        return _job(tx, job_id, tenant_id)
+
+
+def list_jobs(
+    db: Database,
+    *,
+    tenant_id: str = "default",
+    status: str | None = None,
+    name: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> list[JobRow]:
+    """Newest first, from after the id ``after``; ask for one more than a page to see if there is more."""
+    wanted = select(jobs).where(jobs.c.tenant_id == tenant_id)
+    if status is not None:
+        wanted = wanted.where(jobs.c.status == status)
+    if name is not None:
+        wanted = wanted.where(jobs.c.name == name)
+    if after is not None:
+        wanted = wanted.where(jobs.c.id < after)
+    with db.reading() as tx:
+        return list(tx.execute(wanted.order_by(jobs.c.id.desc()).limit(limit)))
+
+
+def queue_position(db: Database, job: JobRow) -> int:
+    """1 for the job that would be claimed next by a worker that fits."""
+    ahead = or_(jobs.c.priority > job.priority, and_(jobs.c.priority == job.priority, jobs.c.id < job.id))
+    with db.reading() as tx:
+        counted = select(func.count()).where(jobs.c.status == JobStatus.QUEUED, ahead)
+        return 1 + int(tx.execute(counted).scalar_one())
+
+
+def claimable_classes(db: Database) -> list[str]:
+    """The device classes that queued jobs wait for."""
+    with db.reading() as tx:
+        waiting = select(jobs.c.device_class).where(jobs.c.status == JobStatus.QUEUED).distinct()
+        return sorted(tx.execute(waiting).scalars())
+
+
+def epoch_metrics(
+    db: Database, job_id: str, *, tenant_id: str = "default", after: int = 0, limit: int = 20
+) -> list[JobRow]:
+    """Rows of epochs beyond ``after``, in order. Raises NotFound."""
+    return _rows(db, job_id, tenant_id, epoch_table, "epoch", after, limit)
+
+
+def step_metrics(
+    db: Database, job_id: str, *, tenant_id: str = "default", after: int = 0, limit: int = 20
+) -> list[JobRow]:
+    """Rows of steps beyond ``after``, in order. Raises NotFound."""
+    return _rows(db, job_id, tenant_id, step_table, "step", after, limit)
+
+
+def job_events(
+    db: Database, job_id: str, *, tenant_id: str = "default", after: int = 0, limit: int = 20
+) -> list[JobRow]:
+    """The trail beyond the sequence number ``after``, in order. Raises NotFound."""
+    return _rows(db, job_id, tenant_id, events, "sequence", after, limit)
+
+
+def job_attempts(
+    db: Database, job_id: str, *, tenant_id: str = "default", after: int = 0, limit: int = 20
+) -> list[JobRow]:
+    """The ledger beyond attempt ``after``, in order. Raises NotFound."""
+    return _rows(db, job_id, tenant_id, attempts, "attempt", after, limit)
+
+
+def job_checkpoints(
+    db: Database, job_id: str, *, tenant_id: str = "default", after: str | None = None, limit: int = 20
+) -> list[JobRow]:
+    """Every checkpoint ever recorded, newest first, from after the id ``after``. Raises NotFound."""
+    wanted = select(checkpoints).where(checkpoints.c.job_id == job_id)
+    with db.reading() as tx:
+        _job(tx, job_id, tenant_id)
+        if after is not None:
+            last = tx.execute(
+                select(checkpoints.c.step, checkpoints.c.id).where(
+                    checkpoints.c.id == after, checkpoints.c.job_id == job_id
+                )
+            ).one_or_none()
+            if last is None:
+                raise NotFound(f"There is no checkpoint {after!r} in this job.")
+            wanted = wanted.where(tuple_(checkpoints.c.step, checkpoints.c.id) < tuple_(last.step, last.id))
+        newest_first = wanted.order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
+        return list(tx.execute(newest_first.limit(limit)))
+
+
+def get_checkpoint(db: Database, job_id: str, which: str, tenant_id: str = "default") -> JobRow:
+    """``last``, ``best`` or an id. Raises NotFound, ContentGone for one that retention let go."""
+    with db.reading() as tx:
+        job = _job(tx, job_id, tenant_id)
+        wanted = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        if which == "last":
+            wanted = wanted.where(checkpoints.c.status == "committed").order_by(
+                checkpoints.c.step.desc(), checkpoints.c.id.desc()
+            )
+        else:
+            wanted = wanted.where(checkpoints.c.id == (job.best_checkpoint_id if which == "best" else which))
+        row = tx.execute(wanted.limit(1)).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"There is no checkpoint {which!r} in this job; `GET /jobs/{job_id}/checkpoints` lists them."
+        )
+    if row.status != "committed":
+        raise ContentGone(f"Checkpoint {row.id} was {row.status}; choose one whose status is committed.")
+    return row
+
+
+def surviving_step_seconds(db: Database, job_ids: Sequence[str]) -> dict[str, float]:
+    """Seconds of the epochs that are part of each job's weights."""
+    with db.reading() as tx:
+        summed = (
+            select(epoch_table.c.job_id, func.sum(epoch_table.c.duration_seconds))
+            .where(epoch_table.c.job_id.in_(job_ids))
+            .group_by(epoch_table.c.job_id)
+        )
+        return {job_id: float(seconds or 0.0) for job_id, seconds in tx.execute(summed)}
+
+
+def _job(tx: Connection, job_id: str, tenant_id: str) -> JobRow:
+    wanted: Select[Any] = select(jobs).where(jobs.c.id == job_id, jobs.c.tenant_id == tenant_id)
+    row = tx.execute(wanted).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {job_id!r}; `GET /jobs` lists those that exist.")
+    return row
+
+
+def _rows(
+    db: Database, job_id: str, tenant_id: str, table: Table, key: str, after: int, limit: int
+) -> list[JobRow]:
+    with db.reading() as tx:
+        _job(tx, job_id, tenant_id)
+        wanted = select(table).where(table.c.job_id == job_id, table.c[key] > after)
+        return list(tx.execute(wanted.order_by(table.c[key]).limit(limit)))

@@ -1,0 +1,69 @@
+"""Settings of every process of the service, read from ``PERDURE_…`` variables."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Each field is the variable of the same name in capitals, after ``PERDURE_``."""
+
+    model_config = SettingsConfigDict(env_prefix="PERDURE_", extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".perdure")
+    database_url: str = ""
+    broker_url: str = ""
+    storage_url: str = ""
+    data_root: Path | None = None
+    api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    downloads: bool = True
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+
+    lease_seconds: Seconds = 15.0
+    heartbeat_seconds: Seconds = 5.0
+    reconcile_seconds: Seconds = 2.0
+    stall_seconds: Seconds | None = None
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    loading_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    start_method: Literal["auto", "fork", "spawn"] = "auto"
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("stall_seconds", "threads", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _defaults_below_home(self) -> Self:
+        self.home = self.home.expanduser().absolute()
+        self.data_root = (self.data_root or self.home / "data").expanduser().absolute()
+        self.database_url = self.database_url or f"sqlite:///{self.home / 'perdure.db'}"
+        self.storage_url = self.storage_url or (self.home / "storage").as_uri()
+        self.broker_url = self.broker_url or "redis://127.0.0.1:6379/0"
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("PERDURE_HEARTBEAT_SECONDS must be at most half of PERDURE_LEASE_SECONDS")
+        return self
+
+    @cached_property
+    def data_folder(self) -> Path:
+        """The data root, never None."""
+        assert self.data_root is not None  # noqa: S101 - set by the validator above
+        return self.data_root
+
+    @property
+    def park_after_seconds(self) -> float:
+        """Without a heartbeat for so long a trainer parks, before its lease can have expired."""
+        return 0.8 * self.lease_seconds

@@ -1,0 +1,288 @@
+"""The tables, which state their own rules: the database refuses a row that the state machine forbids."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+    true,
+)
+
+from models.job_state import FINISHED, EndCause, JobStatus
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC; SQLite stores it without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _one_of(column: str, values: Any) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+Id = String(64)
+Json = JSON(none_as_null=True)  # None is NULL, not the JSON text "null"
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("tenant_id", Id, nullable=False, server_default="default"),
+    Column("idempotency_key", String(255)),
+    Column("parent_id", Id),
+    Column("name", String(200)),
+    Column("metadata", Json, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("segments", Json, nullable=False),
+    Column("device_class", String(16), nullable=False),
+    # State
+    Column("status", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("recoveries", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),  # since the last progress
+    Column("losses", Integer, nullable=False, server_default="0"),  # workers lost since the last progress
+    Column("max_failures", Integer, nullable=False),
+    Column("max_runtime_seconds", Integer),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("pause_requested", Boolean, nullable=False, server_default=false()),
+    Column("verify_next", Boolean, nullable=False, server_default=false()),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    # The lease, set exactly while running
+    Column("worker_id", Id),
+    Column("lease_expires_at", Float),  # seconds on the lease clock
+    Column("owner_host", String(255)),
+    Column("owner_boot_id", String(64)),
+    Column("owner_pid_namespace", String(64)),
+    Column("owner_pid", Integer),
+    Column("owner_started_at", Float),
+    # The last trainer, kept after the lease so that a successor on its host can see it dead first
+    Column("trainer_pid", Integer),
+    Column("trainer_started_at", Float),
+    Column("trainer_boot_id", String(64)),
+    Column("trainer_pid_namespace", String(64)),
+    # Progress
+    Column("phase", String(32)),
+    Column("phase_done", Integer, nullable=False, server_default="0"),
+    Column("phase_total", Integer, nullable=False, server_default="0"),
+    Column("epochs", Integer, nullable=False),
+    Column("epochs_done", Integer, nullable=False, server_default="0"),
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("steps", Integer),
+    Column("committed_step", Integer, nullable=False, server_default="0"),
+    Column("highest_committed_step", Integer, nullable=False, server_default="0"),
+    Column("best_epoch", Integer),
+    Column("best_val_loss", Float),
+    Column("best_val_accuracy", Float),
+    Column("best_checkpoint_id", Id),
+    Column("weights_sha256", String(64)),
+    # What decides the bits
+    Column("numerics", Json),
+    Column("numerics_slot", String(255)),
+    Column("fingerprint", Json),
+    Column("exact", Boolean, nullable=False, server_default=true()),
+    Column("inexact_reasons", Json, nullable=False),
+    Column("exact_wait_seconds", Integer, nullable=False),
+    # The dataset as the first attempt found it
+    Column("manifest_path", String(1024)),
+    Column("dataset", Json),
+    # Instants
+    Column("event_count", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("queued_at", Instant, nullable=False),
+    Column("exact_until", Float, nullable=False),  # unix seconds; then a worker of other numerics may claim
+    Column("first_claimed_at", Instant),
+    Column("claimed_at", Instant),
+    Column("paused_at", Instant),
+    Column("paused_seconds", Float, nullable=False, server_default="0"),
+    Column("running_seconds", Float, nullable=False, server_default="0"),
+    Column("finished_at", Instant),
+    CheckConstraint(_one_of("status", JobStatus), name="status_known"),
+    CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
+    CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
+    CheckConstraint(
+        f"({_one_of('status', FINISHED)}) = (finished_at IS NOT NULL)", name="finished_has_instant"
+    ),
+    CheckConstraint("(status = 'paused') = (paused_at IS NOT NULL)", name="paused_has_instant"),
+    CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
+    CheckConstraint("status <> 'running' OR attempt > 0", name="running_has_attempt"),
+    CheckConstraint("highest_committed_step >= committed_step", name="committed_below_highest"),
+    CheckConstraint("status <> 'succeeded' OR weights_sha256 IS NOT NULL", name="succeeded_has_weights"),
+)
+Index(
+    "ix_jobs_claimable",
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    sqlite_where=text("status = 'queued'"),
+    postgresql_where=text("status = 'queued'"),
+)
+Index(
+    "ix_jobs_leases",
+    jobs.c.lease_expires_at,
+    sqlite_where=text("status = 'running'"),
+    postgresql_where=text("status = 'running'"),
+)
+Index("uq_jobs_idempotency", jobs.c.tenant_id, jobs.c.idempotency_key, unique=True)
+Index("ix_jobs_status", jobs.c.status, jobs.c.id)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker_id", Id, nullable=False),
+    Column("worker_pid", Integer, nullable=False),
+    Column("trainer_pid", Integer),
+    Column("host", String(255), nullable=False),
+    Column("device", String(16), nullable=False),
+    Column("from_checkpoint", Id),
+    Column("started_at", Instant, nullable=False),
+    Column("first_step_at", Instant),
+    Column("ended_at", Instant),
+    Column("end_cause", String(32)),
+    Column("end_detail", Text),
+    Column("detection_seconds", Float),
+    Column("restart_seconds", Float),
+    Column("steps_redone", Integer, nullable=False, server_default="0"),
+    CheckConstraint(f"end_cause IS NULL OR {_one_of('end_cause', EndCause)}", name="end_cause_known"),
+    CheckConstraint("(ended_at IS NULL) = (end_cause IS NULL)", name="ended_has_cause"),
+    CheckConstraint("steps_redone >= 0", name="steps_redone_counts"),
+)
+
+epoch_metrics = Table(
+    "epoch_metrics",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("step", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("train_loss", Float),
+    Column("train_accuracy", Float),
+    Column("val_loss", Float),
+    Column("val_accuracy", Float),
+    Column("learning_rate", Float, nullable=False),
+    Column("images_per_second", Float),
+    Column("duration_seconds", Float),
+    Column("recorded_at", Instant, nullable=False),
+    CheckConstraint("epoch >= 1 AND step >= 1", name="counted_from_one"),
+)
+
+step_metrics = Table(
+    "step_metrics",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("loss", Float),
+    Column("is_finite", Boolean, nullable=False),
+    Column("learning_rate", Float, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    CheckConstraint("epoch >= 1 AND step >= 1", name="counted_from_one"),
+    CheckConstraint("is_finite = (loss IS NOT NULL)", name="null_is_not_finite"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("path", String(1024), nullable=False, unique=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("val_loss", Float),
+    Column("created_at", Instant, nullable=False),
+    CheckConstraint(_one_of("status", ["committed", "quarantined", "pruned"]), name="status_known"),
+    Index("ix_checkpoints_job_step", "job_id", "step"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("type", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("pid_namespace", String(64), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("process_started_at", Float, nullable=False),
+    Column("device", String(16), nullable=False),
+    Column("slot", String(255), nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("job_id", Id),
+    Column("started_at", Instant, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),
+    Column("heartbeat", Float, nullable=False),  # the same on the lease clock
+    CheckConstraint(_one_of("status", ["online", "stopped", "lost"]), name="status_known"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Id, primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("claimed_at", Float, nullable=False),  # seconds on the lease clock
+    Column("status_code", Integer),
+    Column("body", Json),
+    Column("headers", Json),
+    Column("created_at", Instant, nullable=False),
+    CheckConstraint("(status_code IS NULL) = (body IS NULL)", name="answered_whole"),
+)

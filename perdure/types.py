@@ -1,0 +1,177 @@
+"""What the server answers with, as pydantic models.
+
+Fields that a newer server adds are kept (``extra="allow"``), fields that an older one lacks read as ``None``.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+#: A job in one of these states changes only by a request.
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+#: A job in one of these states is not worked on: what ``wait`` and ``watch`` end at.
+AT_REST = FINISHED | {"paused"}
+
+
+class Answer(BaseModel):
+    """The root of every model here."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+
+class Progress(Answer):
+    """How far the surviving work of a job has come."""
+
+    phase: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    percent: float | None = None
+
+
+class Best(Answer):
+    """The best epoch so far."""
+
+    epoch: int | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    checkpoint_id: str | None = None
+
+
+class JobError(Answer):
+    """Why a job failed: a stable code and a sentence."""
+
+    code: str
+    message: str = ""
+
+
+class Job(Answer):
+    """A job as the server shows it."""
+
+    id: str
+    status: str
+    status_reason: str | None = None
+    queue_position: int | None = None
+    attempt: int = 0
+    recoveries: int = 0
+    exact: bool | None = None
+    inexact_reasons: list[Any] | None = None
+    numerics: dict[str, Any] | None = None
+    progress: Progress | None = None
+    estimated_finish: datetime | None = None
+    goodput: float | None = None
+    best: Best | None = None
+    resume_from: Any = None
+    error: JobError | None = None
+    weights_sha256: str | None = None
+    parent_id: str | None = None
+    spec: dict[str, Any] = {}
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    links: Any = None
+
+    @property
+    def name(self) -> str | None:
+        """The name from the spec, if it was given one."""
+        name = self.spec.get("name")
+        return str(name) if name else None
+
+    @property
+    def is_finished(self) -> bool:
+        """Succeeded, failed or cancelled."""
+        return self.status in FINISHED
+
+
+class EpochMetrics(Answer):
+    """One epoch: losses are means over samples, accuracies 0 to 1."""
+
+    epoch: int
+    step: int | None = None
+    attempt: int | None = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    learning_rate: float | None = None
+    images_per_second: float | None = None
+    duration_seconds: float | None = None
+    recorded_at: datetime | None = None
+
+
+class StepMetrics(Answer):
+    """One optimizer step; ``step`` is 1-based over the whole job."""
+
+    step: int
+    epoch: int | None = None
+    attempt: int | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    recorded_at: datetime | None = None
+
+
+class Attempt(Answer):
+    """One line of the ledger: who ran the job, from where, and why that ended."""
+
+    attempt: int
+    worker_id: str | None = None
+    worker_pid: int | None = None
+    trainer_pid: int | None = None
+    host: str | None = None
+    device: str | None = None
+    from_checkpoint: str | None = None
+    started_at: datetime | None = None
+    first_step_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_cause: str | None = None
+    detection_seconds: float | None = None
+    restart_seconds: float | None = None
+    steps_redone: int | None = None
+
+
+class Checkpoint(Answer):
+    """A recorded checkpoint; size and hash describe the stored file."""
+
+    id: str
+    epoch: int | None = None
+    step: int | None = None
+    attempt: int | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    path: str | None = None
+    status: str | None = None
+    val_loss: float | None = None
+
+
+class Event(Answer):
+    """One line of a job's audit trail."""
+
+    sequence: int | None = None
+    type: str
+    attempt: int | None = None
+    message: str | None = None
+    data: dict[str, Any] | None = None
+    created_at: datetime | None = None
+
+
+class Worker(Answer):
+    """One device slot of the fleet."""
+
+    id: str
+    host: str | None = None
+    pid: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    status: str | None = None
+    job_id: str | None = None
+    heartbeat_at: datetime | None = None
+
+
+class Page(Answer):
+    """One page of a list; ``last_id`` is the ``after`` of the next."""
+
+    data: list[dict[str, Any]]
+    has_more: bool = False
+    last_id: str | int | None = None

@@ -1,0 +1,71 @@
+"""``python -m worker``: a worker process for one device slot, configured by the environment."""
+
+import os
+import socket
+import sys
+
+import structlog
+from celery.signals import worker_shutting_down
+
+from models.database import Database
+from models.host import Owner
+from models.identifiers import new_id
+from models.logs import configure_logs
+from models.queue import queue_name
+from models.reconciler import Reconciler
+from models.settings import Settings
+from worker.app import worker_app
+from worker.presence import Presence
+from worker.slot import this_slot
+from worker.supervisor import STOP_SECONDS, Supervisor
+from worker.zygote_keeper import ZygoteKeeper
+
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    settings = Settings()
+    slot = this_slot(settings)
+    owner = Owner.this_process(new_id("wrk"))
+    configure_logs(worker_id=owner.worker_id)
+
+    db = Database(settings.database_url)
+    can_fork = sys.platform.startswith("linux") and settings.start_method != "spawn"
+    keeper = ZygoteKeeper() if can_fork else None
+    supervisor = Supervisor(db, settings, owner, slot, keeper)
+    presence = Presence(db, settings, owner, slot, supervisor)
+    reconciler = Reconciler(db, settings, on_claimable=presence.nudge)
+    app = worker_app(settings.broker_url, supervisor)
+
+    def on_shutdown(**_: object) -> None:
+        supervisor.stop()
+
+    worker_shutting_down.connect(on_shutdown, weak=False)
+    presence.start()
+    reconciler.start()
+    _log.info("worker.started", device=slot.device, slot=slot.key, threads=slot.threads, pid=os.getpid())
+    try:
+        app.Worker(
+            hostname=f"{owner.worker_id}@{socket.gethostname()}",
+            queues=[queue_name("any"), queue_name(slot.device)],
+            pool="threads",
+            concurrency=1,
+            loglevel="WARNING",
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+        ).start()
+    finally:
+        # The job may have been claimed without a bell, so Celery's own warm shutdown is not enough.
+        supervisor.stop()
+        handed_back = supervisor.join(timeout=STOP_SECONDS + 5.0)
+        reconciler.stop()
+        presence.stop()
+        if keeper is not None:
+            keeper.stop()
+        _log.info("worker.stopped", handed_back=handed_back)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

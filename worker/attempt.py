@@ -1,0 +1,235 @@
+"""One trainer's life as it is followed: its words become fenced rows, in the order that they were said."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from models import job_store
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.job_state import EventType, Phase
+from models.job_store import Fence, Position, Requests
+from models.job_store.fence import JobRow
+from models.storage import Storage
+from worker.lease import Lease
+from worker.messages import (
+    CheckpointRejected,
+    CheckpointWritten,
+    DatasetChecked,
+    EpochMetrics,
+    Failed,
+    Finished,
+    FromTrainer,
+    Parked,
+    Prepared,
+    Progress,
+    ResumeVerified,
+    Slot,
+    StepDone,
+    StepMetrics,
+    StepRow,
+    Stopped,
+    finite,
+)
+from worker.stall_watch import StallWatch
+
+_log = structlog.get_logger()
+T = TypeVar("T")
+
+FLUSH_SECONDS = 1.0
+#: So long a database may be away before the attempt is given up; the trainer is parked meanwhile.
+DATABASE_PATIENCE_SECONDS = 600.0
+
+Verdict = Finished | Stopped | Failed
+
+
+@dataclass
+class Attempt:
+    """What is known of the attempt under way."""
+
+    db: Database
+    storage: Storage
+    fence: Fence
+    job: JobRow
+    slot: Slot
+    watch: StallWatch
+    hurry: threading.Event  #: set when the worker has no time left to wait for a database
+    detected_at: float | None = None  #: when the attempt before was found ended, for its successor's ledger
+    lease: Lease | None = None
+    phase: str = str(Phase.STARTING)
+    done: int = 0
+    total: int = 0
+    step: int | None = None  #: None until the trainer says where it begins
+    epochs_done: int = 0
+    verdict: Verdict | None = None
+    last_heard_at: float = field(default_factory=time.monotonic)
+    _step_rows: list[StepRow] = field(default_factory=list)
+    _epoch_rows: list[EpochMetrics] = field(default_factory=list)
+    _first_step_seen: bool = False
+    _changed: bool = False
+    _flushed_at: float = field(default_factory=time.monotonic)
+
+    def handle(self, message: FromTrainer) -> None:
+        """Take note of one message. Raises LeaseLost, DatabaseUnavailable after long patience."""
+        now = self.last_heard_at = time.monotonic()
+        match message:
+            case Progress():
+                self.watch.progressed(message.phase, now)
+                self.phase, self.done, self.total = message.phase, message.done, message.total
+                self._changed = True
+            case StepDone():
+                self.watch.progressed(Phase.TRAINING, now)
+                self._step_done(message)
+            case StepMetrics():
+                self._step_rows += message.rows
+            case EpochMetrics():
+                self._epoch_rows.append(message)
+            case CheckpointWritten():
+                self.watch.progressed(Phase.CHECKPOINT, now)
+                self._commit(message)
+            case Prepared():
+                self._prepared(message)
+            case Parked():
+                self.watch.suspend(message.parked, now)
+                _log.warning("trainer.parked", job_id=self.fence.job_id, parked=message.parked)
+            case Finished() | Stopped() | Failed():
+                self.verdict = message
+            case _:
+                self._note(message)
+
+    def flush(self, *, now: float) -> None:
+        """Progress and step rows, at most once a second."""
+        if now - self._flushed_at < FLUSH_SECONDS or not (self._changed or self._step_rows):
+            return
+        position = Position(self.phase, self.done, self.total, self.step, self.epochs_done)
+        rows = self._take_step_rows()
+        if rows:
+            asked = self.persist(lambda: job_store.record_metrics(self.db, self.fence, rows, position))
+        else:
+            asked = self.persist(lambda: job_store.record_progress(self.db, self.fence, position))
+        self._heard(asked)
+        self._changed = False
+        self._flushed_at = now
+
+    def _step_done(self, message: StepDone) -> None:
+        self.step = message.step
+        self.phase, self.done = str(Phase.TRAINING), message.step
+        self.total = self.job.steps or self.total
+        self._changed = True
+        if not self._first_step_seen:
+            self._first_step_seen = True
+            restart = None if self.detected_at is None else time.monotonic() - self.detected_at
+            self.persist(lambda: job_store.first_step(self.db, self.fence, restart))
+
+    def _prepared(self, message: Prepared) -> None:
+        self.step, self.epochs_done, self.total = message.step, message.epochs_done, message.steps
+        self.persist(
+            lambda: job_store.prepared(
+                self.db,
+                self.fence,
+                slot=self.slot.key,
+                numerics=message.numerics,
+                fingerprint=message.fingerprint,
+                inexact_reasons=message.inexact_reasons,
+                from_checkpoint=message.from_checkpoint,
+                epochs_done=message.epochs_done,
+                step=message.step,
+                steps=message.steps,
+            )
+        )
+
+    def _commit(self, written: CheckpointWritten) -> None:
+        """Record the checkpoint and seal the metrics up to its step; then let go of what retention drops."""
+        rows = self._take_step_rows()
+        epochs = [_epoch_row(row) for row in self._epoch_rows]
+        self.epochs_done = max([self.epochs_done, *(row["epoch"] for row in epochs)])
+        checkpoint = asdict(written) | {"val_loss": _maybe_finite(written.val_loss)}
+        keep_last = self.job.spec["fault_tolerance"]["keep_last"]
+        committed = self.persist(
+            lambda: job_store.commit_checkpoint(
+                self.db,
+                self.fence,
+                checkpoint,
+                step_rows=rows,
+                epoch_rows=epochs,
+                epochs_done=self.epochs_done,
+                keep_last=keep_last,
+            )
+        )
+        self._epoch_rows.clear()
+        self._heard(committed.requests)
+        # Only after the commit: a crash in between leaves unrecorded files, never a record without a file.
+        for path in committed.pruned_paths:
+            self.storage.delete(path)
+
+    def _note(self, message: FromTrainer) -> None:
+        match message:
+            case DatasetChecked():
+                found = {
+                    "digest": message.digest, "classes": message.classes,
+                    "num_train": message.num_train, "num_val": message.num_val,
+                }  # fmt: skip
+                self.persist(
+                    lambda: job_store.dataset_checked(self.db, self.fence, message.manifest_path, found)
+                )
+            case CheckpointRejected():
+                self.persist(
+                    lambda: job_store.reject_checkpoint(
+                        self.db, self.fence, message.checkpoint_id, message.reason
+                    )
+                )
+            case ResumeVerified():
+                verdict = "equal" if message.equal else "different"
+                self.persist(
+                    lambda: job_store.record_event(
+                        self.db,
+                        self.fence,
+                        EventType.RESUME_VERIFIED,
+                        f"Validation loss {message.recorded!r} recorded, {message.recomputed!r} now: {verdict}.",
+                        checkpoint_id=message.checkpoint_id,
+                        recorded=message.recorded,
+                        recomputed=message.recomputed,
+                        equal=message.equal,
+                    )
+                )
+            case _:
+                raise TypeError(f"a trainer does not say {type(message).__name__}")
+
+    def _take_step_rows(self) -> list[dict[str, Any]]:
+        rows = [asdict(row) | {"loss": finite(row.loss)} for row in self._step_rows]
+        self._step_rows.clear()
+        return rows
+
+    def _heard(self, requests: Requests) -> None:
+        if self.lease is not None:
+            self.lease.heard(requests)
+
+    def persist(self, write: Callable[[], T]) -> T:
+        """Write in spite of a database that comes and goes. Every write is fenced and repeatable.
+
+        The trainer goes on meanwhile until its pipe is full or its lease unconfirmed; then it parks.
+        """
+        give_up_at = time.monotonic() + DATABASE_PATIENCE_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                return write()
+            except DatabaseUnavailable as error:
+                _log.warning("database.away", job_id=self.fence.job_id, error=str(error.__cause__))
+                if time.monotonic() > give_up_at or self.hurry.wait(pause * random.uniform(0.5, 1.5)):
+                    raise
+                pause = min(2.0, 2 * pause)
+
+
+def _epoch_row(row: EpochMetrics) -> dict[str, Any]:
+    losses = {"train_loss": finite(row.train_loss), "val_loss": finite(row.val_loss)}
+    return asdict(row) | losses
+
+
+def _maybe_finite(value: float | None) -> float | None:
+    return None if value is None else finite(value)

@@ -1,0 +1,81 @@
+"""The threads of a worker beside Celery's: it shows itself to the fleet, and looks for work without a bell."""
+
+import threading
+
+import structlog
+
+from models import job_store
+from models.database import Database
+from models.errors import DatabaseUnavailable
+from models.host import Owner
+from models.settings import Settings
+from models.version import VERSION
+from worker.messages import Slot
+from worker.supervisor import Supervisor
+
+_log = structlog.get_logger()
+
+
+class Presence:
+    """Registers the worker, beats for it, and works on what its reconciler found waiting."""
+
+    def __init__(
+        self, db: Database, settings: Settings, owner: Owner, slot: Slot, supervisor: Supervisor
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._owner = owner
+        self._slot = slot
+        self._supervisor = supervisor
+        self._stopping = threading.Event()
+        self._nudged = threading.Event()
+
+    def start(self) -> None:
+        """Begin to beat, and look for work once."""
+        for work in (self._beat, self._look_for_work):
+            threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True).start()
+        self._nudged.set()
+
+    def nudge(self, device_class: str) -> None:
+        """Jobs of this class wait. A worker that is deaf to the broker hears of them here all the same."""
+        if device_class in {"any", self._slot.device} and self._supervisor.is_idle:
+            self._nudged.set()
+
+    def stop(self) -> None:
+        """Say goodbye, if the database hears it."""
+        self._stopping.set()
+        self._nudged.set()
+        try:
+            job_store.worker_stopped(self._db, self._owner.worker_id)
+        except DatabaseUnavailable as error:
+            _log.warning("worker.goodbye_unheard", error=str(error.__cause__))
+
+    def _beat(self) -> None:
+        registered = False
+        while not self._stopping.is_set():
+            try:
+                if not registered:
+                    job_store.register_worker(
+                        self._db,
+                        self._owner,
+                        device=self._slot.device,
+                        slot=self._slot.key,
+                        threads=self._slot.threads,
+                        version=VERSION,
+                    )
+                    registered = True
+                else:
+                    job_store.worker_beat(self._db, self._owner.worker_id, self._supervisor.job_id)
+            except DatabaseUnavailable as error:
+                _log.warning("worker.beat_unheard", error=str(error.__cause__))
+            self._stopping.wait(self._settings.heartbeat_seconds)
+
+    def _look_for_work(self) -> None:
+        while self._nudged.wait() and not self._stopping.is_set():
+            self._nudged.clear()
+            try:
+                self._supervisor.work_until_idle()
+            except DatabaseUnavailable as error:
+                _log.warning("claim.database_away", error=str(error.__cause__))
+            except Exception:  # noqa: BLE001 - this thread must outlive any surprise, or a deaf worker starves
+                _log.exception("claim.failed")

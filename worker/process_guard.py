@@ -1,0 +1,29 @@
+"""A child that must not outlive its parent, whatever becomes of the parent."""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """SIGKILL for this process as soon as the parent *thread* that started it ends (Linux).
+
+    The parent may have died before the call took effect; then nobody would send the signal any more,
+    so it is looked at again afterwards.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def leave_terminal_signals() -> None:
+    """Only the supervisor stops a trainer: a TERM or Ctrl-C meant for it must not end the trainer first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
