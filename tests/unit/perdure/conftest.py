@@ -1,0 +1,56 @@
+"""A server made of a function, for everything that only has to talk to one."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from perdure.client import Perdure
+
+
+class FakeServer:
+    """Answers from ``routes`` and remembers every request."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+        self.routes: dict[str, Callable[[httpx2.Request], httpx2.Response] | Any] = {}
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self.routes.get(f"{request.method} {request.url.path}")
+        if answer is None:
+            return problem(404, "not_found", "There is nothing here.")
+        return answer(request) if callable(answer) else httpx2.Response(200, json=answer)
+
+    def bodies(self) -> list[Any]:
+        return [json.loads(request.content) if request.content else None for request in self.requests]
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> httpx2.Response:
+    headers = {"content-type": "application/problem+json", **more.pop("headers", {})}
+    body = {"type": "about:blank", "title": "Problem", "status": status, "code": code, "detail": detail, **more}
+    return httpx2.Response(status, content=json.dumps(body), headers=headers)
+
+
+def page(rows: list[dict[str, Any]], *, has_more: bool = False, last_id: Any = None) -> dict[str, Any]:
+    return {"object": "list", "data": rows, "has_more": has_more, "last_id": last_id}
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def client(server: FakeServer) -> Iterator[Perdure]:
+    transport = httpx2.MockTransport(server)
+    with Perdure("http://server.test", "secret", retry_seconds=5.0, transport=transport) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URL", "API_KEY", "API_KEYS", "HOME", "HOST", "PORT", "DEVICE", "DATABASE_URL", "BROKER_URL"):
+        monkeypatch.delenv(f"PERDURE_{name}", raising=False)

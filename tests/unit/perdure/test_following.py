@@ -1,0 +1,76 @@
+"""Following a job: each change once, in the order in which it should be told."""
+
+from typing import Any
+
+from perdure import Perdure
+from perdure.following import AttemptEnded, EpochDone, JobFollower, Recovered, StatusChanged
+
+from .conftest import FakeServer, page
+
+
+def attempt(number: int, **fields: Any) -> dict[str, Any]:
+    return {"attempt": number, "worker_pid": 1, "trainer_pid": 2, **fields}
+
+
+def show(server: FakeServer, status: str, attempts: list[dict[str, Any]], epochs: int, epoch: int) -> None:
+    server.routes["GET /jobs/j"] = {
+        "id": "j",
+        "status": status,
+        "attempt": len(attempts),
+        "progress": {"phase": "training", "epoch": epoch, "epochs": 3, "step": 1, "steps": 9},
+    }
+    server.routes["GET /jobs/j/attempts"] = page(attempts)
+
+    def metrics(request: Any) -> Any:
+        import httpx2
+
+        after = int(request.url.params.get("after", "0"))
+        rows = [{"epoch": number} for number in range(after + 1, epochs + 1)]
+        return httpx2.Response(200, json=page(rows, last_id=epochs))
+
+    server.routes["GET /jobs/j/metrics"] = metrics
+
+
+def kinds(changes: list[Any]) -> list[str]:
+    return [type(change).__name__ for change in changes]
+
+
+def test_a_job_that_is_killed_once(client: Perdure, server: FakeServer) -> None:
+    follower = JobFollower(client, "j")
+    show(server, "queued", [], 0, 0)
+    assert kinds(follower.poll()) == ["StatusChanged"]
+
+    running = attempt(1, first_step_at="2025-01-01T00:00:01Z")
+    show(server, "running", [running], 1, 2)
+    changes = follower.poll()
+    assert kinds(changes) == ["EpochDone", "StatusChanged"]
+    assert isinstance(changes[0], EpochDone)
+    assert follower.poll() == []
+
+    killed = {**running, "ended_at": "2025-01-01T00:00:05Z", "end_cause": "trainer_killed"}
+    show(server, "running", [killed, attempt(2)], 1, 2)
+    changes = follower.poll()
+    assert kinds(changes) == ["AttemptEnded"]
+    assert isinstance(changes[0], AttemptEnded)
+    assert changes[0].attempt.end_cause == "trainer_killed"
+
+    back = attempt(2, first_step_at="2025-01-01T00:00:06Z", steps_redone=7)
+    show(server, "running", [killed, back], 1, 2)
+    changes = follower.poll()
+    assert kinds(changes) == ["Recovered"]
+    assert isinstance(changes[0], Recovered)
+    assert changes[0].attempt.steps_redone == 7
+    assert changes[0].previous.attempt == 1
+
+    done = {**back, "ended_at": "2025-01-01T00:00:09Z", "end_cause": "finished"}
+    show(server, "succeeded", [killed, done], 3, 3)
+    changes = follower.poll()
+    assert kinds(changes) == ["EpochDone", "EpochDone", "StatusChanged"]
+    assert isinstance(changes[-1], StatusChanged)
+    assert follower.is_at_rest
+
+
+def test_going_on_after_a_pause_is_no_recovery(client: Perdure, server: FakeServer) -> None:
+    paused = attempt(1, first_step_at="2025-01-01T00:00:01Z", ended_at="2025-01-01T00:00:02Z", end_cause="paused")
+    show(server, "running", [paused, attempt(2, first_step_at="2025-01-01T00:01:00Z")], 0, 1)
+    assert kinds(JobFollower(client, "j").poll()) == ["StatusChanged"]
