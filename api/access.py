@@ -38,25 +38,37 @@ class RequestLog:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         began = time.perf_counter()
         status: int | None = None
+        headers = Headers(scope=scope)
+        body_waits = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+        async def receive_body() -> Message:
+            nonlocal body_waits
+            message = await receive()
+            if not message.get("more_body", False):
+                body_waits = False
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                answered = MutableHeaders(scope=message)
+                answered["X-Request-Id"] = request_id
+                answered["X-Content-Type-Options"] = "nosniff"
+                if body_waits and message["status"] >= 400:
+                    # Refused unread: nobody shall have to take in the rest of what may be endless.
+                    answered["Connection"] = "close"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive_body, send_with_id)
         except ClientDisconnect:
             status = status or _CLIENT_GONE
         except Exception:
             _log.exception("request.failed", path=scope["path"][:_LOGGED_CHARACTERS])
             if status is not None:  # half an answer is out: breaking the connection is all that is left
                 raise
-            await problem_response(scope, internal_error())(scope, receive, send_with_id)
+            await problem_response(scope, internal_error())(scope, receive_body, send_with_id)
         finally:
             quiet = scope["path"].startswith("/health") and status == 200
             (_log.debug if quiet else _log.info)(

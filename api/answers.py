@@ -68,7 +68,9 @@ class JobBody(Answer):
     id: str | None = Field(description="Null in the answer to a dry run.")
     name: str | None
     status: JobStatus
-    status_reason: str | None = Field(description="For a queued job: why it waits. For a running one: what was asked.")
+    status_reason: str | None = Field(
+        description="For a queued job: why it waits. For a running one: what was asked."
+    )
     queue_position: int | None = Field(
         description="1 would be claimed next; null beyond the first 1 000 and for jobs that are not queued."
     )
@@ -92,7 +94,9 @@ class JobBody(Answer):
     weights_sha256: str | None = Field(description="Of the last epoch's weights, once the job succeeded.")
     parent_id: str | None
     dataset: dict[str, Any] | None = Field(description="What the first attempt found: classes and counts.")
-    segments: list[dict[str, Any]] = Field(description="Runs of epochs, each with a learning-rate schedule of its own.")
+    segments: list[dict[str, Any]] = Field(
+        description="Runs of epochs, each with a learning-rate schedule of its own."
+    )
     spec: dict[str, Any]
     metadata: dict[str, str]
     created_at: datetime | None
@@ -182,10 +186,13 @@ class Checkpoint(Answer):
 
 
 class Preprocessing(Answer):
-    """What to do with pixels in 0 to 1 before the network sees them."""
+    """From an RGB image to what the network sees: resize, crop the centre, scale to 0 to 1, normalise."""
 
-    mean: list[float]
-    std: list[float]
+    resize_shorter_side: int
+    interpolation: Literal["bilinear"] = "bilinear"
+    center_crop: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 class ModelManifest(Answer):

@@ -51,7 +51,7 @@ class Authentication:
             401,
             "unauthenticated",
             "Send one of the server's API keys: `Authorization: Bearer <key>`.",
-            headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+            headers={"WWW-Authenticate": "Bearer"},
         )
 
 

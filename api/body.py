@@ -20,8 +20,6 @@ MAX_BYTES = 2**20
 MAX_SECONDS = 30.0
 #: No number of a spec has more digits; Python's own limit ends in another kind of error.
 MAX_DIGITS = 40
-#: The connection ends with the answer, so that nobody has to read the rest of an endless body.
-_CLOSE = {"Connection": "close"}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -94,14 +92,12 @@ async def _read(request: Request) -> bytes:
                 if len(content) > MAX_BYTES:
                     raise _too_large()
     except TimeoutError:
-        raise Refused(408, "request_timeout", "The body took too long to arrive.", headers=_CLOSE) from None
+        raise Refused(408, "request_timeout", "The body took too long to arrive.") from None
     return bytes(content)
 
 
 def _too_large() -> Refused:
-    return Refused(
-        413, "body_too_large", f"The body has more than {MAX_BYTES // 2**20} MiB.", headers=_CLOSE
-    )
+    return Refused(413, "body_too_large", f"The body has more than {MAX_BYTES // 2**20} MiB.")
 
 
 def _expect_json(request: Request) -> None:
@@ -109,7 +105,9 @@ def _expect_json(request: Request) -> None:
     header["content-type"] = request.headers.get("content-type", "text/plain")
     charset = header.get_content_charset("utf-8")
     if header.get_content_type() != "application/json" or charset not in {"utf-8", "utf8"}:
-        raise Refused(415, "unsupported_media_type", "Send JSON, with the header Content-Type: application/json.")
+        raise Refused(
+            415, "unsupported_media_type", "Send JSON, with the header Content-Type: application/json."
+        )
 
 
 def _invalid(message: str, code: str, field: str = "") -> Refused:
@@ -163,9 +161,12 @@ def _field(value: Any, entry: Mapping[str, Any]) -> str:
     """The dotted path into the body; pydantic's also names the members of unions on the way."""
     path: list[str] = []
     for part in entry["loc"]:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        is_there = (
+            part in value
+            if isinstance(value, dict)
+            else isinstance(value, list) and part in range(len(value))
+        )
+        if is_there:
             value = value[part]
         elif not (entry["type"] == "missing" and part is entry["loc"][-1]):
             continue

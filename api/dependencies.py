@@ -63,7 +63,9 @@ async def _job_id(job_id: str) -> str:
 
 async def _checkpoint_id(checkpoint_id: str) -> str:
     if not _CHECKPOINT_ID.fullmatch(checkpoint_id):
-        raise NotFound("There is no checkpoint with that id; the job's list of checkpoints has those that exist.")
+        raise NotFound(
+            "There is no checkpoint with that id; the job's list of checkpoints has those that exist."
+        )
     return checkpoint_id
 
 
@@ -92,7 +94,9 @@ AfterNumber = Annotated[
     int, Query(ge=0, le=MAX_INTEGER, description="The `last_id` of the page before.", examples=[0])
 ]
 AfterJob = Annotated[
-    str | None, Query(description="The `last_id` of the page before."), AfterValidator(lambda v: v and _is_job_id(v))
+    str | None,
+    Query(description="The `last_id` of the page before."),
+    AfterValidator(lambda v: v and _is_job_id(v)),
 ]
 AfterCheckpoint = Annotated[
     str | None,

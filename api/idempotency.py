@@ -42,6 +42,11 @@ class Reply:
     body: BaseModel
     headers: dict[str, str] = field(default_factory=dict)
 
+    def response(self) -> Response:
+        """As it goes out."""
+        content = self.body.model_dump_json()
+        return Response(content, self.status_code, headers=self.headers, media_type="application/json")
+
 
 class Once:
     """Answers the request at hand, or replays the answer that its key had before."""
@@ -53,7 +58,7 @@ class Once:
     def __call__(self, respond: Callable[[], Reply]) -> Response:
         """Raises IdempotencyMismatch, IdempotencyInFlight, and whatever ``respond`` raises."""
         if self.key is None:
-            return _response(respond())
+            return respond().response()
         replay = job_store.begin_request(self._db, TENANT, self.key, self._fingerprint())
         if replay is not None:
             headers = {**replay.headers, REPLAYED: "true"}
@@ -71,7 +76,7 @@ class Once:
                 self._db, TENANT, key, reply.status_code, body, reply.headers
             ),
         )
-        return _response(reply)
+        return reply.response()
 
     def _quietly(self, what: str, act: Callable[[str], None]) -> None:
         try:
@@ -84,15 +89,6 @@ class Once:
         body = json.dumps(getattr(self._request.state, "json", None), sort_keys=True)
         path = url.path.removeprefix("/v1")
         return hashlib.sha256(f"{self._request.method} {path}?{url.query}\n{body}".encode()).hexdigest()
-
-
-def _response(reply: Reply) -> Response:
-    return Response(
-        reply.body.model_dump_json(),
-        reply.status_code,
-        headers=reply.headers,
-        media_type="application/json",
-    )
 
 
 async def _once(request: Request, db: DatabaseDep, idempotency_key: IdempotencyKey = None) -> Once:

@@ -5,9 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api.body import NoBody
 from api.problems import MEDIA_TYPE, Problem
-from models.version import VERSION
 
 _TEMPLATE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
@@ -28,6 +26,9 @@ _DESCRIPTIONS = {
 _EVERYWHERE = (401, 422, 503)
 _OF_BODIES = (400, 403, 408, 413, 415)
 
+#: The models of request bodies, which FastAPI does not see.
+_bodies: set[type[BaseModel]] = set()
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -40,13 +41,12 @@ def problems(*statuses: int, body: bool = False) -> Responses:
 
 def request_body(model: type[BaseModel], example: Any = None) -> dict[str, Any]:
     """The body of a route, for its ``openapi_extra``."""
+    _bodies.add(model)
     media: dict[str, Any] = {"schema": {"$ref": _TEMPLATE.format(model=model.__name__)}}
     if example is not None:
         media["example"] = example
-    return {
-        "requestBody": {"required": model is not NoBody, "content": {"application/json": media}},
-        "x-body-model": model,
-    }
+    is_required = any(field.is_required() for field in model.model_fields.values())
+    return {"requestBody": {"required": is_required, "content": {"application/json": media}}}
 
 
 def install(app: FastAPI) -> None:
@@ -57,10 +57,8 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = generate()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            models: set[type[BaseModel]] = {Problem}
-            for path in document["paths"].values():
-                models |= {operation.pop("x-body-model") for operation in path.values() if "x-body-model" in operation}
-            for model in sorted(models, key=lambda m: m.__name__):
+            models: set[type[BaseModel]] = {Problem, *_bodies}
+            for model in sorted(models, key=lambda model: model.__name__):
                 schema = model.model_json_schema(ref_template=_TEMPLATE)
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
@@ -70,6 +68,6 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-DESCRIPTION = f"""Training jobs that survive anything, and end with the weights of an undisturbed run.
+DESCRIPTION = """Training jobs that survive anything, and end with the weights of an undisturbed run.
 
-Errors are `application/problem+json` with a stable `code`. Every POST takes an `Idempotency-Key`. Version {VERSION}."""
+Errors are `application/problem+json` with a stable `code`. Every POST takes an `Idempotency-Key`."""

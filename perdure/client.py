@@ -13,9 +13,8 @@ from typing import Any, Self
 
 import httpx2
 
-from perdure.errors import UnavailableError
 from perdure.jobs import Jobs
-from perdure.transport import Transport
+from perdure.transport import Transport, raise_for_problem
 from perdure.types import Page, Worker
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -64,11 +63,11 @@ class Perdure:
             after = page.last_id
 
     def health(self) -> dict[str, Any]:
-        """What /health/ready says, also when it says no."""
-        try:
-            answer: dict[str, Any] = self._transport.get("/health/ready", retry_seconds=0.01)
-        except UnavailableError as error:
-            return {"status": "unavailable", "detail": error.detail or error.title}
+        """What /health/ready says, also when it says no (503). Raises PerdureAPIError for anything else."""
+        response = self._transport.look("/health/ready")
+        if response.status_code != 503:
+            raise_for_problem(response)
+        answer: dict[str, Any] = response.json()
         return answer
 
     def version(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from perdure.errors import LocalStackError, PerdureAPIError, PerdureClientError, ServerUnreachableError
-from perdure.terminal import console, plain
+from perdure.terminal import console, plain, plain_lines
 
 if TYPE_CHECKING:
     from perdure.client import Perdure
@@ -54,7 +54,7 @@ def explain(error: PerdureClientError) -> int:
         if error.request_id and error.status >= 500:
             err.print(f"  [dim]request {plain(error.request_id)}: the server's log has more[/]")
         return EXIT_API_ERROR
-    err.print(f"[red]✗[/] {plain(error)}")
+    err.print(f"[red]✗[/] {plain_lines(error)}")
     return EXIT_USAGE if isinstance(error, LocalStackError) else EXIT_API_ERROR
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from perdure import parts
 from perdure import terminal as t
+from perdure.address import free_port, is_ready
 from perdure.child import spawn, tail
 from perdure.client import Perdure
 from perdure.demo_data import LICENCE, DemoData, prepare
@@ -29,7 +30,6 @@ from perdure.errors import LocalStackError
 from perdure.following import JobFollower, Recovered
 from perdure.home import Home
 from perdure.live import LiveJob
-from perdure.local import free_port, is_ready
 from perdure.types import Attempt, EpochMetrics, Job
 
 POLL_SECONDS = 0.1
@@ -201,7 +201,7 @@ def _train(client: Perdure, spec: dict[str, Any], plan: FaultPlan, target: Path,
             time.sleep(POLL_SECONDS)
     done = client.jobs.get(job.id)
     if done.status != "succeeded":
-        reason = f": {done.error.message} ({done.error.code})" if done.error else ""
+        reason = f": {t.plain(done.error.message)} ({done.error.code})" if done.error else ""
         raise LocalStackError(f"{job.id} ended {done.status}{reason}")
     client.jobs.download_checkpoint(job.id, "last", target)
     return Run(

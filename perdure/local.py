@@ -5,15 +5,14 @@ forked; it sleeps until a signal, a child's death or a deadline. Whatever ends t
 with it, and nothing is lost by that: what is recorded is durable, and the next `up` on the same home goes on.
 """
 
-import http.client
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from perdure import broker, parts
+from perdure.address import free_port, is_ready, refuse_open_door, shown
 from perdure.blocked_writes import BlockedWrites, database_of, is_stopped
 from perdure.child import Child, in_words, spawn, tail
 from perdure.devices import Slot, slots
@@ -21,7 +20,6 @@ from perdure.errors import LocalStackError
 from perdure.home import Home
 from perdure.signals import Signals
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: How long a part may take to stop in order: workers write a checkpoint, the API ends its streams.
 WORKER_GRACE_SECONDS = 30.0
 API_GRACE_SECONDS = 10.0
@@ -72,7 +70,7 @@ class Service:
         self.slots = slots(self._options.device, self._options.workers)
         self.home.create()
         port = free_port(self._options.host, self._options.port)
-        self.url = f"http://{_shown(self._options.host)}:{port}"
+        self.url = f"http://{shown(self._options.host)}:{port}"
         with self.home.locked(self.url), Signals() as signals:
             try:
                 environment = self._environment(port)
@@ -218,7 +216,7 @@ class Service:
 
     def _stop(self, signals: Signals) -> None:
         """Workers first, since they still have a checkpoint to record; the broker last."""
-        if any(worker.is_alive for worker in self._workers):
+        if self._ready_at is not None and any(worker.is_alive for worker in self._workers):
             self._say("Stopping: running jobs write a checkpoint first. Ctrl-C again stops at once.")
         impatient_after = max(1, signals.stop_requests)
         for group, grace_seconds in (
@@ -242,49 +240,6 @@ class Service:
                 child.process.wait()
         if self._ready_at is not None:
             self._say("Stopped. Started again on the same home it carries on with the jobs it had.")
-
-
-def refuse_open_door(host: str) -> None:
-    """Raises LocalStackError for a service that anybody on the network could use."""
-    if host not in LOOPBACK and not os.environ.get("PERDURE_API_KEYS"):
-        raise LocalStackError(
-            f"Without API keys the service listens on this machine only, not on {host}. "
-            "Set PERDURE_API_KEYS to one or more keys, separated by commas, to let others in."
-        )
-
-
-def free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0. Raises LocalStackError if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = (
-                "is taken by another program"
-                if isinstance(error, OSError) and error.errno == 98
-                else str(error)
-            )
-            raise LocalStackError(f"Port {port} on {host} {reason}; choose another with --port.") from error
-        return int(probe.getsockname()[1])
-
-
-def is_ready(url: str) -> bool:
-    """Whether /health/ready answers 200 now."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=1.0)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _shown(host: str) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{reachable}]" if ":" in reachable else reachable
 
 
 def _any_alive(children: Iterable[Child]) -> bool:

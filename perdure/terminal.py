@@ -50,8 +50,13 @@ def plain(value: object) -> str:
     return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
 
 
+def plain_lines(value: object) -> str:
+    """The same for text of several lines."""
+    return escape(printable_lines(str(value)))
+
+
 def printable_lines(text: str) -> str:
-    """The same for output of many lines, without markup in mind."""
+    """Text of several lines that moves no cursor, where nothing is taken for markup."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

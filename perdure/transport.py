@@ -48,11 +48,16 @@ class Transport:
         """Close the connections."""
         self._http.close()
 
-    def get(
-        self, path: str, params: Mapping[str, Any] | None = None, *, retry_seconds: float | None = None
-    ) -> Any:
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON behind ``path``."""
-        return self.request("GET", path, retry_seconds=retry_seconds, params=params).json()
+        return self.request("GET", path, params=params).json()
+
+    def look(self, path: str) -> httpx2.Response:
+        """Whatever ``path`` answers, at once, be it an error. Raises ServerUnreachableError."""
+        try:
+            return self._http.get(path)
+        except httpx2.TransportError as error:
+            raise ServerUnreachableError(self.url, _reason(error)) from error
 
     def post(
         self,
@@ -67,15 +72,13 @@ class Transport:
         response = self.request("POST", path, params=params, json=body, headers={"Idempotency-Key": key})
         return response.json()
 
-    def request(
-        self, method: str, path: str, *, retry_seconds: float | None = None, **options: Any
-    ) -> httpx2.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Send a request until it is answered for good or ``retry_seconds`` are over.
 
         Raises PerdureAPIError for an answer that is an error, ServerUnreachableError for none.
         """
         try:
-            for attempt in self.attempts(retry_seconds):
+            for attempt in self.attempts():
                 with attempt:
                     response = self._http.request(method, path, **_without_nulls(options))
                     raise_for_problem(response)
@@ -83,13 +86,13 @@ class Transport:
             raise ServerUnreachableError(self.url, _reason(error)) from error
         return response
 
-    def attempts(self, retry_seconds: float | None = None) -> Iterator[Any]:
+    def attempts(self) -> Iterator[Any]:
         """stamina's attempts, with jitter and within ``retry_seconds``."""
         return iter(
             stamina.retry_context(
                 on=_retry_after,
-                attempts=None,
-                timeout=self.retry_seconds if retry_seconds is None else retry_seconds,
+                attempts=None if self.retry_seconds > 0 else 1,
+                timeout=self.retry_seconds or None,
                 wait_initial=0.1,
                 wait_max=2.0,
                 wait_jitter=0.2,

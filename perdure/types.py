@@ -24,7 +24,10 @@ class Progress(Answer):
     """How far the surviving work of a job has come."""
 
     phase: str | None = None
-    epoch: int | None = None
+    phase_done: int = 0  #: the phase's own count: files, batches or bytes
+    phase_total: int = 0
+    epoch: int | None = None  #: the one that is worked on while running, else the last finished one
+    epochs_done: int = 0
     epochs: int | None = None
     step: int | None = None
     steps: int | None = None
@@ -32,7 +35,7 @@ class Progress(Answer):
 
 
 class Best(Answer):
-    """The best epoch so far."""
+    """The epoch of the lowest validation loss so far."""
 
     epoch: int | None = None
     val_loss: float | None = None
@@ -44,26 +47,35 @@ class JobError(Answer):
     """Why a job failed: a stable code and a sentence."""
 
     code: str
-    message: str = ""
+    message: str | None = None
+
+
+class ResumePoint(Answer):
+    """The checkpoint that the next attempt begins from."""
+
+    checkpoint_id: str
+    epoch: int | None = None
+    step: int | None = None
 
 
 class Job(Answer):
     """A job as the server shows it."""
 
     id: str
+    name: str | None = None
     status: str
     status_reason: str | None = None
     queue_position: int | None = None
     attempt: int = 0
     recoveries: int = 0
     exact: bool | None = None
-    inexact_reasons: list[Any] | None = None
+    inexact_reasons: list[str] = []
     numerics: dict[str, Any] | None = None
     progress: Progress | None = None
     estimated_finish: datetime | None = None
     goodput: float | None = None
     best: Best | None = None
-    resume_from: Any = None
+    resume_from: ResumePoint | None = None
     error: JobError | None = None
     weights_sha256: str | None = None
     parent_id: str | None = None
@@ -71,13 +83,9 @@ class Job(Answer):
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    links: Any = None
-
-    @property
-    def name(self) -> str | None:
-        """The name from the spec, if it was given one."""
-        name = self.spec.get("name")
-        return str(name) if name else None
+    metadata: dict[str, str] = {}
+    links: dict[str, str] = {}
+    warnings: list[str] = []  #: in the answer to a submission: what is allowed but may not be meant
 
     @property
     def is_finished(self) -> bool:
@@ -126,6 +134,7 @@ class Attempt(Answer):
     first_step_at: datetime | None = None
     ended_at: datetime | None = None
     end_cause: str | None = None
+    end_detail: str | None = None
     detection_seconds: float | None = None
     restart_seconds: float | None = None
     steps_redone: int | None = None
@@ -143,6 +152,7 @@ class Checkpoint(Answer):
     path: str | None = None
     status: str | None = None
     val_loss: float | None = None
+    created_at: datetime | None = None
 
 
 class Event(Answer):
@@ -167,6 +177,7 @@ class Worker(Answer):
     status: str | None = None
     job_id: str | None = None
     heartbeat_at: datetime | None = None
+    heartbeat_age_seconds: float | None = None
 
 
 class Page(Answer):

@@ -66,11 +66,11 @@ class Attempt:
     total: int = 0
     step: int | None = None  #: None until the trainer says where it begins
     epochs_done: int = 0
+    did_steps: bool = False
     verdict: Verdict | None = None
     last_heard_at: float = field(default_factory=time.monotonic)
     _step_rows: list[StepRow] = field(default_factory=list)
     _epoch_rows: list[EpochMetrics] = field(default_factory=list)
-    _first_step_seen: bool = False
     _changed: bool = False
     _flushed_at: float = field(default_factory=time.monotonic)
 
@@ -121,8 +121,8 @@ class Attempt:
         self.phase, self.done = str(Phase.TRAINING), message.step
         self.total = self.job.steps or self.total
         self._changed = True
-        if not self._first_step_seen:
-            self._first_step_seen = True
+        if not self.did_steps:
+            self.did_steps = True
             restart = None if self.detected_at is None else time.monotonic() - self.detected_at
             self.persist(lambda: job_store.first_step(self.db, self.fence, restart))
 
@@ -190,7 +190,7 @@ class Attempt:
                         self.db,
                         self.fence,
                         EventType.RESUME_VERIFIED,
-                        f"Validation loss {message.recorded!r} recorded, {message.recomputed!r} now: {verdict}.",
+                        f"Validation loss {message.recorded!r} then, {message.recomputed!r} now: {verdict}.",
                         checkpoint_id=message.checkpoint_id,
                         recorded=message.recorded,
                         recomputed=message.recomputed,

@@ -32,7 +32,7 @@ class Lease:
         on_renewed: Callable[[float], object],
         on_news: Callable[[], object],
     ) -> None:
-        """``on_renewed`` gets the boot time from before the renewal was sent; ``on_news`` wakes the follower."""
+        """``on_renewed`` gets the boot time from before the request; ``on_news`` wakes the follower."""
         self._db = db
         self._fence = fence
         self._settings = settings

@@ -1,4 +1,4 @@
-"""The threads of a worker beside Celery's: it shows itself to the fleet, and looks for work without a bell."""
+"""The threads of a worker beside Celery's: it shows itself to the fleet and looks for work without a bell."""
 
 import threading
 

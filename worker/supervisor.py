@@ -48,6 +48,7 @@ class Turn:
     job: JobRow
     checkpoints: list[JobRow]
     after_failure_at: float | None = None
+    fruitless: int = 0  #: attempts in a row, right before this one, that did not get one step done
 
 
 @dataclass(frozen=True)
@@ -255,10 +256,11 @@ class Supervisor:
         if isinstance(after, JobStatus):
             _log.warning("job.left", job_id=self.job_id, status=str(after))
             return None
-        # The first failure costs no time; a trainer that dies again and again without progress is given some.
-        if after.job.failures > 1:
-            self._stopping.wait(min(10.0, 0.25 * 2**after.job.failures))
-        return Turn(after.fence, after.job, after.checkpoints, after_failure_at=found_at)
+        # A trainer that was killed while it worked is back at once; one that cannot even begin is given time.
+        fruitless = 0 if attempt.did_steps else turn.fruitless + 1
+        if fruitless > 1:
+            self._stopping.wait(min(10.0, 0.25 * 2**fruitless))
+        return Turn(after.fence, after.job, after.checkpoints, found_at, fruitless)
 
     def _hand_back(self, turn: Turn, attempt: Attempt, detail: str) -> None:
         status = attempt.persist(lambda: job_store.release(self._db, turn.fence, EndCause.PREEMPTED, detail))

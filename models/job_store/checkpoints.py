@@ -72,14 +72,23 @@ def commit_checkpoint(
 
 
 def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: str) -> None:
-    """Quarantine a recorded checkpoint that is not the file that was recorded; the one before it counts."""
+    """Quarantine a recorded checkpoint that is not the file that was recorded; the one before it counts.
+
+    Called again after a lost reply it changes nothing: it is in quarantine already.
+    """
     with db.writing() as tx:
         job = holding(tx, fence)
-        tx.execute(
+        quarantined = tx.execute(
             update(checkpoints)
-            .where(checkpoints.c.id == checkpoint_id, checkpoints.c.job_id == job.id)
+            .where(
+                checkpoints.c.id == checkpoint_id,
+                checkpoints.c.job_id == job.id,
+                checkpoints.c.status == "committed",
+            )
             .values(status="quarantined")
         )
+        if quarantined.rowcount == 0:
+            return
         committed = tx.execute(
             select(func.coalesce(func.max(checkpoints.c.step), 0)).where(
                 checkpoints.c.job_id == job.id, checkpoints.c.status == "committed"

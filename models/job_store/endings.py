@@ -10,7 +10,7 @@ from models.errors import LeaseLost, NoProgress
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
 from models.job_store.claims import committed_checkpoints, open_attempt
-from models.job_store.fence import Fence, JobRow, holding, record
+from models.job_store.fence import Fence, JobRow, holding, record, storable
 from models.tables import attempts, jobs, workers
 
 #: Worker losses without progress after which a job is held to be what kills them.
@@ -160,7 +160,7 @@ def leave(
     """Give the lease back and close the ledger's line; the caller holds the job's row."""
     _close_attempt(tx, db, job, cause, message, detection_seconds)
     if to == JobStatus.FAILED and error is not None:
-        values |= {"error_code": error[0], "error_message": error[1]}
+        values |= {"error_code": error[0], "error_message": storable(error[1])}
     if to == JobStatus.QUEUED:
         values |= {"queued_at": db.now(), "exact_until": db.unix_now() + job.exact_wait_seconds}
     if to == JobStatus.PAUSED:
@@ -250,7 +250,10 @@ def _close_attempt(
         update(attempts)
         .where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
         .values(
-            ended_at=db.now(), end_cause=str(cause), end_detail=detail, detection_seconds=detection_seconds
+            ended_at=db.now(),
+            end_cause=str(cause),
+            end_detail=storable(detail),
+            detection_seconds=detection_seconds,
         )
     )
 
@@ -261,4 +264,5 @@ def _attempt_seconds(tx: Connection, job: JobRow) -> float:
             attempts.c.job_id == job.id, attempts.c.attempt == job.attempt
         )
     ).one()
-    return float((row.ended_at - row.started_at).total_seconds())
+    # Never negative, though somebody may set the clock back meanwhile.
+    return max(0.0, float((row.ended_at - row.started_at).total_seconds()))

@@ -75,8 +75,13 @@ def record(
             sequence=sequence,
             type=str(kind),
             attempt=attempt,
-            message=message,
+            message=storable(message),
             data=data,
             created_at=db.now(),
         )
     )
+
+
+def storable(text: str) -> str:
+    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, for example)."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

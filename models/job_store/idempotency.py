@@ -33,7 +33,7 @@ def begin_request(db: Database, tenant_id: str, key: str, request_hash: str) -> 
     mine = (keys.c.tenant_id == tenant_id) & (keys.c.key == key)
     try:
         with db.writing() as tx:
-            tx.execute(delete(keys).where(mine, keys.c.claimed_at < db.lease_now() - KEEP_SECONDS))
+            tx.execute(delete(keys).where(mine, keys.c.claimed_at < db.unix_now() - KEEP_SECONDS))
             row = tx.execute(select(keys).where(mine).with_for_update()).one_or_none()
             if row is None:
                 tx.execute(
@@ -41,7 +41,7 @@ def begin_request(db: Database, tenant_id: str, key: str, request_hash: str) -> 
                         tenant_id=tenant_id,
                         key=key,
                         request_hash=request_hash,
-                        claimed_at=db.lease_now(),
+                        claimed_at=db.unix_now(),
                         created_at=db.now(),
                     )
                 )
@@ -52,8 +52,8 @@ def begin_request(db: Database, tenant_id: str, key: str, request_hash: str) -> 
                 return Replay(row.status_code, row.body, row.headers or {})
             taken_over = tx.execute(
                 update(keys)
-                .where(mine, keys.c.claimed_at < db.lease_now() - IN_FLIGHT_SECONDS)
-                .values(claimed_at=db.lease_now())
+                .where(mine, keys.c.claimed_at < db.unix_now() - IN_FLIGHT_SECONDS)
+                .values(claimed_at=db.unix_now())
             )
             if taken_over.rowcount == 0:
                 raise IdempotencyInFlight

@@ -68,8 +68,8 @@ def _surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
 
 def _online_workers(tx: Connection, db: Database, silent_after_seconds: float) -> dict[str, int]:
     counted = (
-        select(workers.c.device, func.count())
+        select(workers.c.device, func.count().label("number"))
         .where(workers.c.status == "online", workers.c.heartbeat > db.lease_now() - silent_after_seconds)
         .group_by(workers.c.device)
     )
-    return {device: number for device, number in tx.execute(counted)}
+    return {row.device: row.number for row in tx.execute(counted)}

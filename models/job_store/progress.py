@@ -12,7 +12,7 @@ from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import EventType
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
-from models.tables import attempts, jobs, step_metrics
+from models.tables import attempts, events, jobs, step_metrics
 
 #: Rows of one upsert; SQLite allows 32 766 bound values a statement.
 _ROWS_AT_ONCE = 1000
@@ -90,9 +90,14 @@ def prepared(
     step: int,
     steps: int,
 ) -> None:
-    """The trainer stands at ``step`` of ``steps``; what lay beyond will be done again."""
+    """The trainer stands at ``step`` of ``steps``; what lay beyond will be done again.
+
+    Called again after a lost reply it changes nothing: the steps done again are counted once.
+    """
     with db.writing() as tx:
         job = holding(tx, fence)
+        if _has_resumed(tx, fence):
+            return
         reasons = [*job.inexact_reasons, *(r for r in inexact_reasons if r not in job.inexact_reasons)]
         redone = max(0, job.step - step)
         tx.execute(
@@ -194,6 +199,15 @@ def insert_or_replace(
     statement = dialect.insert(table).values(list(rows))
     changed = {column: statement.excluded[column] for column in rows[0] if column not in keys}
     tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _has_resumed(tx: Connection, fence: Fence) -> bool:
+    told = select(events.c.sequence).where(
+        events.c.job_id == fence.job_id,
+        events.c.attempt == fence.attempt,
+        events.c.type == EventType.RESUME_STARTED,
+    )
+    return tx.execute(told).first() is not None
 
 
 def _progress(fence: Fence, position: Position) -> Any:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.identifiers import new_id
@@ -29,15 +30,12 @@ def create_job(
 ) -> Created:
     """Queue a job. With a key that was used before, the job that it made then."""
     job_id = new_id("job")
+    dialect = sqlite if db.is_sqlite else postgresql
     with db.writing() as tx:
-        if idempotency_key is not None:
-            before = tx.execute(
-                select(jobs).where(jobs.c.tenant_id == tenant_id, jobs.c.idempotency_key == idempotency_key)
-            ).one_or_none()
-            if before is not None:
-                return Created(before, is_new=False)
-        tx.execute(
-            insert(jobs).values(
+        # One statement, since of two requests that looked first both could find nothing.
+        inserted = tx.execute(
+            dialect.insert(jobs)
+            .values(
                 **_row(spec),
                 id=job_id,
                 tenant_id=tenant_id,
@@ -47,7 +45,14 @@ def create_job(
                 queued_at=db.now(),
                 exact_until=db.unix_now(),
             )
-        )
+            .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
+            .returning(jobs.c.id)
+        ).one_or_none()
+        if inserted is None:
+            before = select(jobs).where(
+                jobs.c.tenant_id == tenant_id, jobs.c.idempotency_key == idempotency_key
+            )
+            return Created(tx.execute(before).one(), is_new=False)
         record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
         return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
 

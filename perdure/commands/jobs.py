@@ -123,7 +123,8 @@ def job_facts(job: "Job") -> list[tuple[str, str]]:
         rows.append(("name", t.plain(job.name)))
     rows.append(("status", status))
     if job.error:
-        rows.append(("error", f"[red]{t.plain(job.error.message)}[/] [dim]({t.plain(job.error.code)})[/]"))
+        message = t.plain(job.error.message or "no reason given")
+        rows.append(("error", f"[red]{message}[/] [dim]({t.plain(job.error.code)})[/]"))
     rows += [("network", _network(job)), ("dataset", _dataset(job))]
     progress = job.progress
     if progress:
@@ -150,7 +151,7 @@ def job_facts(job: "Job") -> list[tuple[str, str]]:
     if job.goodput is not None:
         rows.append(("goodput", f"{100 * job.goodput:.1f} %"))
     if job.exact is False:
-        reasons = "; ".join(t.plain(reason) for reason in job.inexact_reasons or []) or "no reason given"
+        reasons = "; ".join(t.plain(reason) for reason in job.inexact_reasons) or "no reason given"
         rows.append(("exact", f"[yellow]no[/]: {reasons}"))
     if job.weights_sha256:
         rows.append(("weights_sha256", t.plain(job.weights_sha256)))

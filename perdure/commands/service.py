@@ -60,14 +60,11 @@ def api(
 def worker(
     device: Device = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Its name in the list of workers.", show_default=False)
-    ] = None,
 ) -> None:
     """Run one worker alone, configured by the environment (production)."""
     if device is not None:
         _check_device(device)
-    parts.become("worker", device=device, threads=threads, worker_name=name)
+    parts.become("worker", device=device, threads=threads)
 
 
 def migrate() -> None:

@@ -125,6 +125,7 @@ def _send(
                 t.print_json(answer)
             else:
                 t.console().print("[green]✓[/] The spec is good; nothing was queued.")
+                _warn(answer.get("warnings"))
             return
         job = client.jobs.create(spec, idempotency_key=idempotency_key)
     if watch:
@@ -135,6 +136,12 @@ def _send(
         out = t.console()
         out.print(f"[green]✓[/] {t.plain(job.id)} is {t.status(job.status)}.")
         out.print(f"  [dim]perdure watch {t.plain(job.id)}[/]")
+        _warn(job.warnings)
+
+
+def _warn(warnings: list[str] | None) -> None:
+    for warning in warnings or []:
+        t.console(stderr=True).print(f"[yellow]![/] {t.plain(warning)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

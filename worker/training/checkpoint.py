@@ -43,10 +43,7 @@ class WriteProgress:
 def write(
     storage: Storage, job_id: str, attempt: int, content: dict[str, Any], on_bytes: OnBytes
 ) -> CheckpointWritten:
-    """Make a checkpoint durable under a name that was never used before. Raises StorageFailed.
-
-    ``content`` holds the tensors themselves, not copies: nothing may change them until this returns.
-    """
+    """Make a checkpoint durable under a name that was never used before. Raises StorageFailed."""
     state = RunState.from_dict(content)
     identifier = f"ckpt_{uuid_utils.uuid7().hex}"
     name = f"epoch-{state.epoch:04d}.step-{state.step:06d}.attempt-{attempt}.{identifier}.pth"
@@ -67,11 +64,8 @@ def write(
     )
 
 
-def read(storage: Storage, ref: CheckpointRef, on_bytes: Callable[[int, int], object]) -> dict[str, Any]:
-    """The content of a recorded checkpoint, whose hash is verified before anything in it is parsed.
-
-    Raises CheckpointUnusable, and CheckpointFormatUnknown for one that only newer code can read.
-    """
+def read_verified(storage: Storage, ref: CheckpointRef, on_bytes: Callable[[int, int], object]) -> io.BytesIO:
+    """The bytes of a recorded checkpoint, none of which was parsed. Raises CheckpointUnusable."""
     try:
         with storage.open(ref.path) as stream:
             size = stream.seek(0, io.SEEK_END)
@@ -88,10 +82,15 @@ def read(storage: Storage, ref: CheckpointRef, on_bytes: Callable[[int, int], ob
     if found != ref.sha256:
         raise CheckpointUnusable(f"its SHA-256 is {found} instead of {ref.sha256}")
     whole.seek(0)
-    content: dict[str, Any] = torch.load(whole, map_location="cpu", weights_only=True)
+    return whole
+
+
+def parse(verified: io.BytesIO) -> dict[str, Any]:
+    """Raises CheckpointFormatUnknown for a checkpoint that only newer code can read."""
+    content: dict[str, Any] = torch.load(verified, map_location="cpu", weights_only=True)
     if content.get("format_version") != CHECKPOINT_FORMAT:
         raise CheckpointFormatUnknown(
-            f"Checkpoint {ref.id} has format {content.get('format_version')!r}, this worker knows "
+            f"The checkpoint has format {content.get('format_version')!r} and this worker knows "
             f"{CHECKPOINT_FORMAT}; upgrade the worker and retry."
         )
     return content

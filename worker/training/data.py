@@ -1,9 +1,6 @@
 """Samples in batches: which ones is the trainer's choice, how they are loaded changes no bit."""
 
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.errors import DatasetChanged
+from worker.process_guard import die_with_parent
 from worker.training.images import Augment, decode, evaluation_transform, training_transform
 from worker.training.manifest import Manifest, expect_bytes
 from worker.training.randomness import seed_sample
@@ -23,8 +21,6 @@ UNAUGMENTED = 0
 
 #: (epoch, index into the manifest): all that a sample depends on, beside the seed.
 Request = tuple[int, int]
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -135,10 +131,7 @@ def _collate(
 
 def _start_worker(trainer_pid: int, private_fds: Sequence[int], _worker: int) -> None:
     """A loading worker dies with its trainer, and holds none of the trainer's pipes open after it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != trainer_pid:
-        os._exit(1)
+    die_with_parent(trainer_pid)
     for descriptor in private_fds:
         os.close(descriptor)
     # A fork inherits no threads: a parallel region in it would wait for the trainer's pool for ever.

@@ -32,12 +32,9 @@ class Meter:
         self._pending: list[_Pending] = []
         self._flushed_at = time.monotonic()
 
-    def add(
-        self, learning_rate: float, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
-    ) -> None:
+    def add(self, learning_rate: float, loss: torch.Tensor, correct: torch.Tensor, samples: int) -> None:
         """Note the step that the state counted last. Raises NonFiniteLoss, at the latest when flushed."""
-        correct = (logits.detach().argmax(1) == labels).sum()
-        self._pending.append(_Pending(self._state.step, learning_rate, loss.detach(), correct, len(labels)))
+        self._pending.append(_Pending(self._state.step, learning_rate, loss, correct, samples))
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 

@@ -54,6 +54,8 @@ class _ParametersWithoutMemory(TorchFunctionMode):
     """
 
     _ALLOCATING = frozenset({torch.empty, torch.zeros, torch.ones})
+    # Filling what has no memory costs 0.1 s for EfficientNet-B1, and gives nothing.
+    _FILLING = frozenset({"normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_"})
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -61,6 +63,8 @@ class _ParametersWithoutMemory(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in self._ALLOCATING and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
+        elif args and getattr(func, "__name__", "") in self._FILLING and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 

@@ -4,8 +4,6 @@ A fixed rule from spec and slot, never from the load of the moment: an attempt t
 another memory format would end with other weights.
 """
 
-import ctypes
-import os
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -17,8 +15,6 @@ from worker.messages import Slot
 
 #: Their tensors are not images most of the way, so the layout of images only costs them copies.
 _TRANSFORMERS = ("vit", "swin", "maxvit")
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,8 @@ class Numerics:
         return asdict(self)
 
     def apply(self) -> torch.device:
-        """Set up this process; once, before anything is computed."""
+        """Set up this process; once, before anything is computed. What a library reads from the
+        environment at its load (cuBLAS's workspace, glibc's thresholds) is set where the process is started."""
         torch.set_num_threads(self.threads)
         # Warnings only: a CUDA kernel without a deterministic version would otherwise fail the job.
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -71,9 +68,6 @@ class Numerics:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = self.tf32
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
-        if self.device == "cuda":
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when the first handle is made
-        keep_freed_memory()
         return torch.device(self.device)
 
     @property
@@ -82,13 +76,3 @@ class Numerics:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what a step frees for the next one, which asks for the same: no page faults."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -4,15 +4,15 @@ Everything that it computes is a function of the last checkpoint and (seed, epoc
 be killed at any instruction, and the next one ends with the same weights to the last bit.
 """
 
+import io
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
-
-import torch
-from torch import nn
 
 from models.errors import DatasetChanged, NonFiniteLoss
 from models.job_spec import JobSpec, Segment
@@ -31,15 +31,14 @@ from worker.training import checkpoint
 from worker.training.data import UNAUGMENTED, Batch, BatchSource, cut_into_batches
 from worker.training.dataset import prepare_dataset
 from worker.training.fingerprint import differences, fingerprint
-from worker.training.freezing import Freezing
-from worker.training.images import Normalisation
+from worker.training.learner import Learner
 from worker.training.metering import Meter
 from worker.training.network import Architecture, Classifier, build_empty, default_image_size, load
 from worker.training.numerics import Numerics
-from worker.training.optimization import Plan, build_optimizer, set_learning_rate
+from worker.training.optimization import Plan
 from worker.training.outcome import outcome_of
 from worker.training.pretrained import initial_network
-from worker.training.randomness import order, seed_step
+from worker.training.randomness import order
 from worker.training.session import Session, StopRequested
 from worker.training.state import RunState
 from worker.training.weights_hash import weights_sha256
@@ -86,52 +85,56 @@ class Trainer:
         return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
 
     def hash_weights(self) -> str:
-        weights = self.network.state_dict()
+        weights = self.learner.network.state_dict()
         return weights_sha256(weights, lambda done: self.session.progress("checkpoint", done, len(weights)))
 
     # -- Prepare and resume ----------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Data, network, optimizer and state as the last checkpoint left them, or as jobs start."""
-        hyperparameters, seed = self.spec.hyperparameters, self.spec.seed
-        data = prepare_dataset(self.task, self.spec, self.storage, self.session)
-        self.classes = data.manifest.classes
-        self.train_indices = data.manifest.indices("train")
-        self.val_batches = cut_into_batches(data.manifest.indices("val"), hyperparameters.batch_size)
-        self.plan = Plan(
-            segments=tuple(Segment.model_validate(segment) for segment in self.task.segments),
-            steps_per_epoch=len(cut_into_batches(self.train_indices, hyperparameters.batch_size)),
-            peak_rate=hyperparameters.lr,
-        )
-        self.fingerprint = fingerprint(self.numerics, self.task.slot, data.manifest.digest)
+        hyperparameters = self.spec.hyperparameters
+        # Reading and hashing a checkpoint leave the interpreter free for all that comes before it is needed.
+        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as reader:
+            newest = reader.submit(self.newest_usable_checkpoint)
+            data = prepare_dataset(self.task, self.spec, self.storage, self.session)
+            self.classes = data.manifest.classes
+            self.train_indices = data.manifest.indices("train")
+            self.val_batches = cut_into_batches(data.manifest.indices("val"), hyperparameters.batch_size)
+            self.plan = Plan(
+                segments=tuple(Segment.model_validate(segment) for segment in self.task.segments),
+                steps_per_epoch=len(cut_into_batches(self.train_indices, hyperparameters.batch_size)),
+                peak_rate=hyperparameters.lr,
+            )
+            self.fingerprint = fingerprint(self.numerics, self.task.slot, data.manifest.digest)
+            image_size = hyperparameters.image_size or default_image_size(self.spec.model.arch)
+            self.source = BatchSource(
+                data.folder,
+                data.manifest,
+                image_size=image_size,
+                augment=hyperparameters.augment,
+                seed=self.spec.seed,
+                workers=self.task.slot.loading_workers,
+                pin_memory=self.device.type == "cuda",
+                private_fds=(self.session.inbox_fd, self.session.outbox_fd),
+            )
+            architecture = Architecture(
+                self.spec.model.arch, len(self.classes), image_size, self.spec.model.dropout
+            )
+            empty = build_empty(architecture) if self.task.checkpoints else None
+            ref, verified = newest.result()
 
-        arch = self.spec.model.arch
-        image_size = hyperparameters.image_size or default_image_size(arch)
-        ref, content = self.newest_usable_checkpoint()
-        classifier = self.build_network(
-            Architecture(arch, len(self.classes), image_size, self.spec.model.dropout), content
-        )
-        self.network = classifier.module.to(self.device).to(memory_format=self.numerics.format)
-        self.freezing = Freezing(classifier, self.spec.model.freeze)
-        self.optimizer = build_optimizer(
-            self.network.parameters(), hyperparameters, self.numerics.optimizer_impl
-        )
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=hyperparameters.label_smoothing)
-        self.normalise = Normalisation(self.device, self.numerics.format)
-        self.source = BatchSource(
-            data.folder,
-            data.manifest,
-            image_size=image_size,
-            augment=hyperparameters.augment,
-            seed=seed,
-            workers=self.task.slot.loading_workers,
-            pin_memory=self.device.type == "cuda",
-            private_fds=(self.session.inbox_fd, self.session.outbox_fd),
-        )
-        if content is not None:
+        self.session.boundary()
+        content = checkpoint.parse(verified) if verified else None
+        if empty and content:
+            classifier = empty
+            load(classifier.module, content["model_state_dict"])
+        else:
+            classifier = self.start_network(architecture)
+        self.learner = Learner(classifier, self.spec, self.numerics, self.device)
+        if content:
             self.restore(content)
         self.meter = Meter(self.session, self.state)
-        if ref is not None and self.task.verify:
+        if ref and self.task.verify:
             self.verify(ref)
         self.session.boundary()
         self.session.send(
@@ -147,36 +150,32 @@ class Trainer:
             )
         )
 
-    def newest_usable_checkpoint(self) -> tuple[CheckpointRef, dict[str, Any]] | tuple[None, None]:
+    def newest_usable_checkpoint(self) -> tuple[CheckpointRef, io.BytesIO] | tuple[None, None]:
+        """In a thread of its own: it may report, but boundaries belong to the training thread."""
         for ref in self.task.checkpoints:
             try:
-                return ref, checkpoint.read(self.storage, ref, self.report_start)
+                return ref, checkpoint.read_verified(self.storage, ref, self.report_start)
             except checkpoint.CheckpointUnusable as unusable:
                 self.session.send(CheckpointRejected(ref.id, str(unusable)))
         return None, None
 
-    def report_start(self, done: int, total: int) -> None:
-        self.session.boundary()
-        self.session.progress("starting", done, total)
+    def start_network(self, architecture: Architecture) -> Classifier:
+        return initial_network(
+            architecture,
+            self.spec.model.weights,
+            seed=self.spec.seed,
+            data_root=Path(self.task.data_root),
+            downloads=self.task.downloads,
+            on_bytes=self.report_start,
+        )
 
-    def build_network(self, architecture: Architecture, content: dict[str, Any] | None) -> Classifier:
-        if content is None:
-            return initial_network(
-                architecture,
-                self.spec.model.weights,
-                seed=self.spec.seed,
-                data_root=Path(self.task.data_root),
-                downloads=self.task.downloads,
-                on_bytes=self.report_start,
-            )
-        classifier = build_empty(architecture)
-        load(classifier.module, content["model_state_dict"])
-        return classifier
+    def report_start(self, done: int, total: int) -> None:
+        self.session.progress("starting", done, total)
 
     def restore(self, content: dict[str, Any]) -> None:
         if content["fingerprint"]["dataset"] != self.fingerprint["dataset"]:
             raise DatasetChanged
-        self.optimizer.load_state_dict(content["optimizer_state_dict"])
+        self.learner.restore_optimizer(content["optimizer_state_dict"])
         self.state = RunState.from_dict(content)
         if content["segments"] != self.task.segments:
             self.state.patience.renew()  # extended: whoever asks for more epochs wants them trained
@@ -197,35 +196,22 @@ class Trainer:
         batches = cut_into_batches(
             [self.train_indices[place] for place in permutation], self.spec.hyperparameters.batch_size
         )
-        self.freezing.train()
+        self.learner.train()
         started_at = time.monotonic()
         for batch in self.source.load(epoch, batches[self.state.batch :]):
             self.session.boundary()
-            self.step(batch)
+            rate = self.plan.learning_rate(self.state.step + 1)
+            loss, correct = self.learner.step(batch, self.state.step + 1, rate)
+            self.state.end_step()
+            self.unsaved = True
             self.session.send(StepDone(self.state.step, epoch))
+            self.meter.add(rate, loss, correct, len(batch.labels))
             self.session.progress("training", self.state.step, self.plan.steps)
             self.state.sums.seconds += time.monotonic() - started_at
             if self.is_checkpoint_due_within_epoch(len(batches)):
                 self.write_checkpoint()
             started_at = time.monotonic()
         self.meter.flush()
-
-    def step(self, batch: Batch) -> None:
-        step = self.state.step + 1
-        rate = self.plan.learning_rate(step)
-        set_learning_rate(self.optimizer, rate)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        pixels = self.normalise(batch.pixels)
-        seed_step(self.spec.seed, step, self.device)
-        with self.numerics.autocast():
-            logits = self.network(pixels)
-            loss = self.criterion(logits, labels)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.end_step()
-        self.unsaved = True
-        self.meter.add(rate, loss, logits, labels)
 
     def end_epoch(self) -> None:
         """Validate, and seal the epoch: its metrics go out right before the checkpoint that holds it."""
@@ -254,22 +240,16 @@ class Trainer:
         else:
             self.session.send(metrics)
 
-    @torch.inference_mode()
     def validate(self, phase: str) -> tuple[float, float]:
         """Mean loss and accuracy over the validation samples, always in the same batches."""
-        self.network.eval()
-        loss, correct, samples = 0.0, 0, 0
-        for done, batch in enumerate(self.source.load(UNAUGMENTED, self.val_batches)):
-            self.session.boundary()
-            self.session.progress(phase, done, len(self.val_batches))
-            labels = batch.labels.to(self.device, non_blocking=True)
-            with self.numerics.autocast():
-                logits = self.network(self.normalise(batch.pixels))
-                batch_loss = self.criterion(logits, labels)
-            loss += float(batch_loss) * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
-            samples += len(labels)
-        return loss / samples, correct / samples
+
+        def batches() -> Iterator[Batch]:
+            for done, batch in enumerate(self.source.load(UNAUGMENTED, self.val_batches)):
+                self.session.boundary()
+                self.session.progress(phase, done, len(self.val_batches))
+                yield batch
+
+        return self.learner.evaluate(batches())
 
     # -- Checkpoints -----------------------------------------------------------------------------
 
@@ -281,7 +261,6 @@ class Trainer:
 
     def write_checkpoint(self, metrics: EpochMetrics | None = None) -> None:
         self.meter.flush()
-        self.expect_finite_weights()
         # A parked trainer may have lost the job: it must not even begin to write.
         self.session.wait_while_silent()
         progress = checkpoint.WriteProgress(
@@ -297,18 +276,12 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def snapshot(self) -> dict[str, Any]:
+        """All that a later attempt needs, in copies: training may go on while they are written."""
         return {
+            **self.learner.snapshot(),
             **self.state.to_dict(),
-            "model_state_dict": self.network.state_dict(),
-            "optimizer_state_dict": self.optimizer.state_dict(),
             "spec": self.task.spec,
             "segments": self.task.segments,
             "classes": self.classes,
             "fingerprint": self.fingerprint,
         }
-
-    def expect_finite_weights(self) -> None:
-        """A finite loss may still have led to an update that is none; such a checkpoint saves nothing."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
-        if not torch.stack([norm.float() for norm in norms]).isfinite().all():
-            raise NonFiniteLoss

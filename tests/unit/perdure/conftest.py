@@ -21,21 +21,28 @@ class FakeServer:
         self.requests.append(request)
         answer = self.routes.get(f"{request.method} {request.url.path}")
         if answer is None:
-            return problem(404, "not_found", "There is nothing here.")
+            return self.problem(404, "not_found", "There is nothing here.")
         return answer(request) if callable(answer) else httpx2.Response(200, json=answer)
+
+    @staticmethod
+    def problem(status: int, code: str, detail: str, **more: Any) -> httpx2.Response:
+        headers = {"content-type": "application/problem+json", **more.pop("headers", {})}
+        body = {
+            "type": "about:blank",
+            "title": "Problem",
+            "status": status,
+            "code": code,
+            "detail": detail,
+            **more,
+        }
+        return httpx2.Response(status, content=json.dumps(body), headers=headers)
+
+    @staticmethod
+    def page(rows: list[dict[str, Any]], *, has_more: bool = False, last_id: Any = None) -> dict[str, Any]:
+        return {"object": "list", "data": rows, "has_more": has_more, "last_id": last_id}
 
     def bodies(self) -> list[Any]:
         return [json.loads(request.content) if request.content else None for request in self.requests]
-
-
-def problem(status: int, code: str, detail: str, **more: Any) -> httpx2.Response:
-    headers = {"content-type": "application/problem+json", **more.pop("headers", {})}
-    body = {"type": "about:blank", "title": "Problem", "status": status, "code": code, "detail": detail, **more}
-    return httpx2.Response(status, content=json.dumps(body), headers=headers)
-
-
-def page(rows: list[dict[str, Any]], *, has_more: bool = False, last_id: Any = None) -> dict[str, Any]:
-    return {"object": "list", "data": rows, "has_more": has_more, "last_id": last_id}
 
 
 @pytest.fixture
@@ -52,5 +59,15 @@ def client(server: FakeServer) -> Iterator[Perdure]:
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("URL", "API_KEY", "API_KEYS", "HOME", "HOST", "PORT", "DEVICE", "DATABASE_URL", "BROKER_URL"):
+    for name in (
+        "URL",
+        "API_KEY",
+        "API_KEYS",
+        "HOME",
+        "HOST",
+        "PORT",
+        "DEVICE",
+        "DATABASE_URL",
+        "BROKER_URL",
+    ):
         monkeypatch.delenv(f"PERDURE_{name}", raising=False)

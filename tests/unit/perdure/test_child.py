@@ -103,7 +103,9 @@ time.sleep(60)
     wait_until_gone(grandchild)
 
 
-@pytest.mark.parametrize(("code", "words"), [(2, "exit code 2"), (-9, "SIGKILL"), (-64, "SIGRTMAX"), (-99, "signal 99")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(2, "exit code 2"), (-9, "SIGKILL"), (-64, "SIGRTMAX"), (-99, "signal 99")]
+)
 def test_return_codes_in_words(code: int, words: str) -> None:
     assert in_words(code) == words
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,12 +20,10 @@ from perdure.errors import (
     WaitTimeoutError,
 )
 
-from .conftest import FakeServer, page, problem
-
 JOB = {"id": "job_1", "status": "queued", "attempt": 0, "something_new": 1}
 
 
-def test_create_sends_the_spec_with_a_key_of_its_own_each_time(client: Perdure, server: FakeServer) -> None:
+def test_create_sends_the_spec_with_a_key_of_its_own_each_time(client: Perdure, server: Any) -> None:
     server.routes["POST /jobs"] = JOB
     spec = {"dataset": {"path": "flowers"}}
     assert client.jobs.create(spec).id == "job_1"
@@ -35,17 +34,15 @@ def test_create_sends_the_spec_with_a_key_of_its_own_each_time(client: Perdure, 
     assert server.requests[0].headers["authorization"] == "Bearer secret"
 
 
-def test_a_retried_post_carries_the_same_key_and_honours_retry_after(
-    client: Perdure, server: FakeServer
-) -> None:
-    answers = iter([problem(503, "database_unavailable", "away", headers={"retry-after": "0.01"})])
+def test_a_retried_post_carries_the_same_key_and_honours_retry_after(client: Perdure, server: Any) -> None:
+    answers = iter([server.problem(503, "database_unavailable", "away", headers={"retry-after": "0.01"})])
     server.routes["POST /jobs"] = lambda request: next(answers, httpx2.Response(201, json=JOB))
     assert client.jobs.create({"dataset": {"path": "x"}}).id == "job_1"
     first, second = (request.headers["idempotency-key"] for request in server.requests)
     assert first == second
 
 
-def test_a_broken_connection_is_tried_again(client: Perdure, server: FakeServer) -> None:
+def test_a_broken_connection_is_tried_again(client: Perdure, server: Any) -> None:
     tries = itertools.count()
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -73,10 +70,10 @@ def test_no_server_is_an_error_that_names_the_address() -> None:
     [(401, NotAllowedError), (404, NotFoundError), (409, ConflictError), (422, InvalidRequestError)],
 )
 def test_problems_are_typed_and_not_retried(
-    client: Perdure, server: FakeServer, status: int, error_type: type[Exception]
+    client: Perdure, server: Any, status: int, error_type: type[Exception]
 ) -> None:
     errors = [{"field": "hyperparameters.epochs", "message": "must be at least 1"}]
-    server.routes["GET /jobs/job_1"] = lambda request: problem(
+    server.routes["GET /jobs/job_1"] = lambda request: server.problem(
         status, "some_code", "Said why.", errors=errors, request_id="req_1"
     )
     with pytest.raises(error_type) as caught:
@@ -88,32 +85,25 @@ def test_problems_are_typed_and_not_retried(
     assert len(server.requests) == 1
 
 
-def test_an_answer_that_is_no_problem_json_is_still_a_typed_error(
-    client: Perdure, server: FakeServer
-) -> None:
+def test_an_answer_that_is_no_problem_json_is_still_a_typed_error(client: Perdure, server: Any) -> None:
     server.routes["GET /version"] = lambda request: httpx2.Response(404, text="<html>nginx</html>")
     with pytest.raises(NotFoundError):
         client.version()
 
 
-def test_health_reports_a_no_at_once(client: Perdure, server: FakeServer) -> None:
-    server.routes["GET /health/ready"] = lambda request: problem(503, "database_unavailable", "It is away.")
-    assert client.health() == {"status": "unavailable", "detail": "It is away."}
-    assert len(server.requests) == 1
-
-
-def test_health_reports_the_checks_of_a_no(client: Perdure, server: FakeServer) -> None:
+def test_health_reports_the_checks_of_a_no(client: Perdure, server: Any) -> None:
     body = {"status": "unavailable", "checks": {"database": "unreachable"}}
     server.routes["GET /health/ready"] = lambda request: httpx2.Response(503, json=body)
     assert client.health() == body
+    assert len(server.requests) == 1
 
 
-def test_lists_go_on_over_pages_and_stop_at_the_limit(client: Perdure, server: FakeServer) -> None:
+def test_lists_go_on_over_pages_and_stop_at_the_limit(client: Perdure, server: Any) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         start = int(request.url.params.get("after", "0"))
         size = min(int(request.url.params["limit"]), 2)
         rows = [{"id": str(number), "status": "queued"} for number in range(start + 1, start + 1 + size)]
-        return httpx2.Response(200, json=page(rows, has_more=start < 8, last_id=str(start + size)))
+        return httpx2.Response(200, json=server.page(rows, has_more=start < 8, last_id=str(start + size)))
 
     server.routes["GET /jobs"] = answer
     assert [job.id for job in client.jobs.list(limit=5)] == ["1", "2", "3", "4", "5"]
@@ -121,15 +111,13 @@ def test_lists_go_on_over_pages_and_stop_at_the_limit(client: Perdure, server: F
     assert server.requests[-1].url.params["status"] == "queued"
 
 
-def test_an_id_cannot_become_another_path(client: Perdure, server: FakeServer) -> None:
+def test_an_id_cannot_become_another_path(client: Perdure, server: Any) -> None:
     with pytest.raises(NotFoundError):
         client.jobs.get("../workers?x=1")
     assert server.requests[0].url.raw_path == b"/jobs/..%2Fworkers%3Fx%3D1"
 
 
-def test_wait_returns_the_job_at_rest_and_gives_up_at_the_deadline(
-    client: Perdure, server: FakeServer
-) -> None:
+def test_wait_returns_the_job_at_rest_and_gives_up_at_the_deadline(client: Perdure, server: Any) -> None:
     statuses = iter(["running", "running"])
     server.routes["GET /jobs/job_1"] = lambda request: httpx2.Response(
         200, json={"id": "job_1", "status": next(statuses, "paused")}
@@ -142,7 +130,7 @@ def test_wait_returns_the_job_at_rest_and_gives_up_at_the_deadline(
         client.jobs.wait("job_1", timeout_seconds=5, clock=lambda: float(next(ticks)), sleep=lambda s: None)
 
 
-def test_extend_says_how_many_epochs(client: Perdure, server: FakeServer) -> None:
+def test_extend_says_how_many_epochs(client: Perdure, server: Any) -> None:
     server.routes["POST /jobs/job_1/extend"] = JOB
     client.jobs.extend("job_1", 4)
     assert server.bodies() == [{"additional_epochs": 4}]
@@ -153,7 +141,7 @@ def test_extend_says_how_many_epochs(client: Perdure, server: FakeServer) -> Non
 CONTENT = b"weights" * 1000
 
 
-def checkpoint_routes(server: FakeServer, content: bytes, **changes: object) -> None:
+def checkpoint_routes(server: Any, content: bytes, **changes: object) -> None:
     row = {
         "id": "ckpt_1",
         "step": 3,
@@ -163,7 +151,7 @@ def checkpoint_routes(server: FakeServer, content: bytes, **changes: object) -> 
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
         **changes,
     }
-    server.routes["GET /jobs/job_1/checkpoints"] = page([row])
+    server.routes["GET /jobs/job_1/checkpoints"] = server.page([row])
     server.routes["GET /jobs/job_1/checkpoints/ckpt_1/content"] = lambda request: httpx2.Response(
         200, content=content
     )
@@ -171,7 +159,7 @@ def checkpoint_routes(server: FakeServer, content: bytes, **changes: object) -> 
 
 @pytest.mark.parametrize("wanted", ["ckpt_1", "last"])
 def test_a_checkpoint_arrives_verified_under_its_own_name(
-    client: Perdure, server: FakeServer, tmp_path: Path, wanted: str
+    client: Perdure, server: Any, tmp_path: Path, wanted: str
 ) -> None:
     checkpoint_routes(server, CONTENT)
     path = client.jobs.download_checkpoint("job_1", wanted, tmp_path)
@@ -181,7 +169,7 @@ def test_a_checkpoint_arrives_verified_under_its_own_name(
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[:-1] + b"X"], ids=["short", "changed"])
 def test_wrong_bytes_leave_nothing_behind(
-    client: Perdure, server: FakeServer, tmp_path: Path, content: bytes
+    client: Perdure, server: Any, tmp_path: Path, content: bytes
 ) -> None:
     checkpoint_routes(server, content)
     (tmp_path / "old.pth").write_bytes(b"old")
@@ -192,7 +180,7 @@ def test_wrong_bytes_leave_nothing_behind(
 
 
 def test_a_model_is_verified_by_the_digest_of_the_answer(
-    client: Perdure, server: FakeServer, tmp_path: Path
+    client: Perdure, server: Any, tmp_path: Path
 ) -> None:
     digest = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
     headers = {"repr-digest": f"sha-256=:{digest}:"}
@@ -207,14 +195,14 @@ def test_a_model_is_verified_by_the_digest_of_the_answer(
         client.jobs.download_model("job_1", tmp_path / "n.pth")
 
 
-def test_a_pruned_checkpoint_is_not_the_last(client: Perdure, server: FakeServer, tmp_path: Path) -> None:
+def test_a_pruned_checkpoint_is_not_the_last(client: Perdure, server: Any, tmp_path: Path) -> None:
     checkpoint_routes(server, CONTENT, status="pruned")
     with pytest.raises(NotFoundError):
         client.jobs.download_checkpoint("job_1", "last", tmp_path)
 
 
-def test_unavailable_after_patience_is_an_error(server: FakeServer) -> None:
-    server.routes["GET /version"] = lambda request: problem(503, "database_unavailable", "away")
+def test_unavailable_after_patience_is_an_error(server: Any) -> None:
+    server.routes["GET /version"] = lambda request: server.problem(503, "database_unavailable", "away")
     with (
         Perdure("http://s.test", retry_seconds=0.01, transport=httpx2.MockTransport(server)) as client,
         pytest.raises(UnavailableError),

@@ -2,31 +2,36 @@
 
 from typing import Any
 
+import httpx2
+
 from perdure import Perdure
 from perdure.following import AttemptEnded, EpochDone, JobFollower, Recovered, StatusChanged
-
-from .conftest import FakeServer, page
 
 
 def attempt(number: int, **fields: Any) -> dict[str, Any]:
     return {"attempt": number, "worker_pid": 1, "trainer_pid": 2, **fields}
 
 
-def show(server: FakeServer, status: str, attempts: list[dict[str, Any]], epochs: int, epoch: int) -> None:
+def show(server: Any, status: str, attempts: list[dict[str, Any]], epochs: int, epoch: int) -> None:
     server.routes["GET /jobs/j"] = {
         "id": "j",
         "status": status,
         "attempt": len(attempts),
-        "progress": {"phase": "training", "epoch": epoch, "epochs": 3, "step": 1, "steps": 9},
+        "progress": {
+            "phase": "training",
+            "epoch": epoch,
+            "epochs_done": epochs,
+            "epochs": 3,
+            "step": 1,
+            "steps": 9,
+        },
     }
-    server.routes["GET /jobs/j/attempts"] = page(attempts)
+    server.routes["GET /jobs/j/attempts"] = server.page(attempts)
 
     def metrics(request: Any) -> Any:
-        import httpx2
-
         after = int(request.url.params.get("after", "0"))
         rows = [{"epoch": number} for number in range(after + 1, epochs + 1)]
-        return httpx2.Response(200, json=page(rows, last_id=epochs))
+        return httpx2.Response(200, json=server.page(rows, last_id=epochs))
 
     server.routes["GET /jobs/j/metrics"] = metrics
 
@@ -35,7 +40,7 @@ def kinds(changes: list[Any]) -> list[str]:
     return [type(change).__name__ for change in changes]
 
 
-def test_a_job_that_is_killed_once(client: Perdure, server: FakeServer) -> None:
+def test_a_job_that_is_killed_once(client: Perdure, server: Any) -> None:
     follower = JobFollower(client, "j")
     show(server, "queued", [], 0, 0)
     assert kinds(follower.poll()) == ["StatusChanged"]
@@ -70,7 +75,9 @@ def test_a_job_that_is_killed_once(client: Perdure, server: FakeServer) -> None:
     assert follower.is_at_rest
 
 
-def test_going_on_after_a_pause_is_no_recovery(client: Perdure, server: FakeServer) -> None:
-    paused = attempt(1, first_step_at="2025-01-01T00:00:01Z", ended_at="2025-01-01T00:00:02Z", end_cause="paused")
+def test_going_on_after_a_pause_is_no_recovery(client: Perdure, server: Any) -> None:
+    paused = attempt(
+        1, first_step_at="2025-01-01T00:00:01Z", ended_at="2025-01-01T00:00:02Z", end_cause="paused"
+    )
     show(server, "running", [paused, attempt(2, first_step_at="2025-01-01T00:01:00Z")], 0, 1)
     assert kinds(JobFollower(client, "j").poll()) == ["StatusChanged"]

@@ -35,7 +35,8 @@ def test_logs_keep_their_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "–"), (0.5, "0.50 s"), (42.3, "42 s"), (125, "2 min 05 s"), (7260, "2 h 01 min")]
+    ("value", "shown"),
+    [(None, "–"), (0.5, "0.50 s"), (42.3, "42 s"), (125, "2 min 05 s"), (7260, "2 h 01 min")],
 )
 def test_seconds(value: float | None, shown: str) -> None:
     assert t.seconds(value) == shown

@@ -235,7 +235,9 @@ def paint(path: Path, label: int, number: int) -> None:
     random_ = random.Random(hashlib.sha256(f"{label}/{number}".encode()).digest())
     base = [(200, 60, 60), (60, 60, 200), (60, 200, 60), (200, 200, 60)][label]
     image = Image.new("RGB", (44, 36))
-    image.putdata([tuple(max(0, min(255, c + random_.randint(-50, 50))) for c in base) for _ in range(44 * 36)])
+    image.putdata(
+        [tuple(max(0, min(255, c + random_.randint(-50, 50))) for c in base) for _ in range(44 * 36)]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 
@@ -248,7 +250,11 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for side, counts in (("train", (15, 14)), ("val", (5, 4))):
         for label, name in enumerate(("brick", "sky")):
             for number in range(counts[label]):
-                paint(root / side / name / f"{number:02d}{next(suffixes)}", label, number + 100 * (side == "val"))
+                paint(
+                    root / side / name / f"{number:02d}{next(suffixes)}",
+                    label,
+                    number + 100 * (side == "val"),
+                )
     return root
 
 

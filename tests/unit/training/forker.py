@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from worker.training.__main__ import read_task
+from worker.messages import read_task
 from worker.training.trainer import run
 
 

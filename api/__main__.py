@@ -1,0 +1,78 @@
+"""``python -m api``: the HTTP server, configured by the environment."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from api.app import create_app
+from api.authentication import is_loopback
+from api.protocol import HeaderDeadline
+from models.errors import PerdureError
+from models.logs import configure_logs
+from models.settings import Settings
+
+#: Requests under way at a shutdown get this long.
+GRACE_SECONDS = 10
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    """Exit status 2 for a configuration that must be changed first, 1 when the address is taken."""
+    configure_logs(pid=os.getpid())
+    # Before and after uvicorn's own handlers are in place, so that a stop is always exit status 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        settings = Settings()
+        if not settings.api_keys and not is_loopback(settings.host):
+            return _say(
+                f"Refusing to listen on {settings.host} without PERDURE_API_KEYS: anybody who can reach it "
+                "could run jobs. Set keys, or listen on 127.0.0.1.",
+                2,
+            )
+        app = create_app(settings)
+    except ValidationError as error:
+        found = "; ".join(
+            f"PERDURE_{str(e['loc'][0]).upper() if e['loc'] else ''}: {e['msg']}" for e in error.errors()
+        )
+        return _say(f"The settings are not valid. {found}", 2)
+    except PerdureError as error:
+        return _say(error.message, 2)
+    try:
+        listener = socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            backlog=2048,
+        )
+    except OSError as error:
+        return _say(f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}.", 1)
+    _log.info("api.listening", host=settings.host, port=listener.getsockname()[1], pid=os.getpid())
+    config = uvicorn.Config(
+        app,
+        http=HeaderDeadline,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+    _log.info("api.stopped")
+    return 0
+
+
+def _say(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)  # noqa: T201 - for a person, before there is a service
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The application: what it is made of, and in which order that starts and stops."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.access import RequestLog
+from api.authentication import Authentication
+from api.dependencies import Services
+from api.routes import router
+from models.database import Database
+from models.queue import Doorbell
+from models.reconciler import Reconciler
+from models.settings import Settings
+from models.storage import storage_from_url
+from models.version import VERSION
+
+#: Requests at work at once. Each holds one connection at most, so the pool has as many and none waits.
+THREADS = 32
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for these settings. Nothing is connected before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        db = Database(settings.database_url, pool_size=THREADS)
+        doorbell = Doorbell(settings.broker_url)
+        reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
+        app.state.services = Services(settings, db, storage_from_url(settings.storage_url), doorbell)
+        reconciler.start()
+        try:
+            yield
+        finally:
+            # What calls others stops before what it calls.
+            await anyio.to_thread.run_sync(reconciler.stop)
+            doorbell.close()
+            db.close()
+
+    app = FastAPI(
+        title="Perdure",
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        # A redirect would be built from the Host header, which anybody can write.
+        redirect_slashes=False,
+    )
+    app.include_router(router)
+    app.include_router(router, prefix="/v1", include_in_schema=False)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(Authentication, keys=settings.api_keys)
+    app.add_middleware(RequestLog)  # added last, so the outermost
+    return app

@@ -1,0 +1,54 @@
+"""Where the service listens: who may reach it, whether the port is free, whether anybody answers."""
+
+import errno
+import http.client
+import os
+import socket
+
+from perdure.errors import LocalStackError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def refuse_open_door(host: str) -> None:
+    """Raises LocalStackError for a service that anybody on the network could use."""
+    if host not in LOOPBACK and not os.environ.get("PERDURE_API_KEYS"):
+        raise LocalStackError(
+            f"Without API keys the service listens on this machine only, not on {host}. "
+            "Set PERDURE_API_KEYS to one or more keys, separated by commas, to let others in."
+        )
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises LocalStackError if it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = (
+                "is taken by another program"
+                if isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+                else str(error)
+            )
+            raise LocalStackError(f"Port {port} on {host} {reason}; choose another with --port.") from error
+        return int(probe.getsockname()[1])
+
+
+def is_ready(url: str) -> bool:
+    """Whether /health/ready answers 200 now."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=1.0)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def shown(host: str) -> str:
+    """The host as part of a URL that works on this machine."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{reachable}]" if ":" in reachable else reachable

@@ -1,0 +1,1 @@
+"""Unit, contract, integration and fault tests, and what they share."""

@@ -1,0 +1,98 @@
+"""What holds in a database at any moment, whatever happened before (FAULTS.md and the tables' own words)."""
+
+from itertools import pairwise
+
+from sqlalchemy import Connection, select
+
+from models.database import Database
+from models.job_state import EventType, JobStatus
+from models.job_store.fence import JobRow
+from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics
+
+Q, R, P = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
+S, F, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED
+
+#: Transitions: from which states, to which one.
+EDGES: dict[str, tuple[set[JobStatus], JobStatus]] = {
+    EventType.CLAIMED: ({Q}, R),
+    EventType.RESTARTED: ({R}, R),
+    EventType.RELEASED: ({R}, Q),
+    EventType.EXPIRED: ({R}, Q),
+    EventType.SUCCEEDED: ({R}, S),
+    EventType.FAILED: ({R}, F),
+    EventType.PAUSED: ({Q, R}, P),
+    EventType.CANCELLED: ({Q, R, P}, C),
+    EventType.RETRIED: ({F, C}, Q),
+    EventType.EXTENDED: ({S}, Q),
+}
+NEW_ATTEMPT = {EventType.CLAIMED, EventType.RESTARTED}
+
+
+def check_invariants(db: Database) -> None:
+    """Every job in one consistent look. Raises AssertionError."""
+    with db.reading() as tx:
+        for job in tx.execute(select(jobs)).all():
+            check_trail(tx, job)
+            check_ledger(tx, job)
+            check_checkpoints(tx, job)
+            check_metrics(tx, job)
+
+
+def check_trail(tx: Connection, job: JobRow) -> None:
+    """Events are numbered without gaps and are a legal path to the job's state."""
+    trail = tx.execute(select(events).where(events.c.job_id == job.id).order_by(events.c.sequence)).all()
+    assert [event.sequence for event in trail] == list(range(1, job.event_count + 1)), job.id
+    assert trail[0].type == EventType.CREATED
+    status, attempt = Q, 0
+    for event in trail[1:]:
+        kinds = [e.type for e in trail[: event.sequence]]
+        if event.type in NEW_ATTEMPT:
+            attempt += 1
+        assert event.attempt == attempt, kinds
+        if event.type in EDGES:
+            origins, target = EDGES[EventType(event.type)]
+            assert status in origins, kinds
+            status = target
+        elif event.type == EventType.RESUMED:  # or a pause that was not carried out yet is taken back
+            assert status in {P, R}, kinds
+            status = Q if status == P else R
+        else:
+            assert status == R, kinds  # whatever else is told happens while a worker runs the job
+    assert (status, attempt) == (job.status, job.attempt), [e.type for e in trail]
+
+
+def check_ledger(tx: Connection, job: JobRow) -> None:
+    """One line for each attempt; only that of a running job is open."""
+    ledger = tx.execute(
+        select(attempts).where(attempts.c.job_id == job.id).order_by(attempts.c.attempt)
+    ).all()
+    assert [line.attempt for line in ledger] == list(range(1, job.attempt + 1))
+    for line in ledger:
+        is_open = job.status == R and line.attempt == job.attempt
+        assert (line.ended_at is None) == is_open, (job.status, line.attempt, line.end_cause)
+        assert line.ended_at is None or line.ended_at >= line.started_at
+    for before, after in pairwise(ledger):
+        assert before.ended_at is not None and before.ended_at <= after.started_at
+
+
+def check_checkpoints(tx: Connection, job: JobRow) -> None:
+    """The committed step is that of the newest usable checkpoint; no more than that was promised."""
+    rows = tx.execute(select(checkpoints).where(checkpoints.c.job_id == job.id)).all()
+    usable = [row for row in rows if row.status == "committed"]
+    assert job.committed_step == max((row.step for row in usable), default=0)
+    assert job.highest_committed_step == max((row.step for row in rows), default=0)
+    assert all(row.attempt <= job.attempt for row in rows)
+    if job.best_checkpoint_id is not None:
+        [best] = [row for row in rows if row.id == job.best_checkpoint_id]
+        assert best.status != "pruned", "the best was let go"
+    if rows and not usable:
+        assert all(row.status == "quarantined" for row in rows if row.step == job.highest_committed_step)
+
+
+def check_metrics(tx: Connection, job: JobRow) -> None:
+    """Rows belong to attempts that were; a loss is there exactly where it is finite."""
+    for table in (step_metrics, epoch_metrics):
+        for row in tx.execute(select(table).where(table.c.job_id == job.id)):
+            assert 1 <= row.attempt <= job.attempt
+            if table is step_metrics:
+                assert row.is_finite == (row.loss is not None)

@@ -1,0 +1,140 @@
+"""SIGKILL at chosen and at random moments, and a record of what each kill hit."""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from models import job_store
+from models.host import ProcessId
+from tests.servers.waiting import until
+from tests.stack import Stack, kill_tree
+
+#: Waited after a commit, so that a kill falls anywhere within an epoch of two seconds or so.
+SOMEWHERE_IN_THE_EPOCH = (0.15, 1.8)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What was hit, when, and what it cost."""
+
+    victim: str
+    phase: str
+    step: int  #: last one that the database knew of
+    committed_step: int
+    attempt: int
+
+
+class Killer:
+    """Kills parts of a stack that runs one job; whatever it kills, but the trainer, it starts again."""
+
+    def __init__(self, stack: Stack, job_id: str, seed: int) -> None:
+        self.stack = stack
+        self.job_id = job_id
+        self.random = random.Random(seed)
+        self.kills: list[Kill] = []
+
+    def row(self) -> Any:
+        return job_store.get_job(self.stack.db, self.job_id)
+
+    def attempt(self) -> Any:
+        return job_store.job_attempts(self.stack.db, self.job_id, limit=1000)[-1]
+
+    # -- Moments ---------------------------------------------------------------------------------
+
+    def in_mid_epoch(self) -> None:
+        """A random time after a commit, with steps done since that no checkpoint holds."""
+        at = self.row().committed_step
+        until(
+            lambda: self.row().status == "running" and self.row().committed_step > at,
+            seconds=60, what="the next commit",
+        )  # fmt: skip
+        time.sleep(self.random.uniform(*SOMEWHERE_IN_THE_EPOCH))  # the moment itself is what is random
+
+    def in_checkpoint_write(self) -> None:
+        """The temporary file of a checkpoint is there and not yet renamed."""
+        folder = Path(self.stack.home / "storage/jobs" / self.job_id / "checkpoints")
+        before = set(folder.glob("*.partial"))
+        until(
+            lambda: set(folder.glob("*.partial")) - before,
+            seconds=60, what="a checkpoint being written", every=0.0005,
+        )  # fmt: skip
+
+    # -- Victims ---------------------------------------------------------------------------------
+
+    def trainer(self) -> None:
+        attempt = self.attempt()
+        self._note("trainer")
+        psutil.Process(attempt.trainer_pid).kill()
+        self._await_recovery(attempt)
+
+    def zygote(self) -> None:
+        attempt = self.attempt()
+        zygote = psutil.Process(attempt.trainer_pid).parent()
+        assert "worker.zygote" in " ".join(zygote.cmdline())
+        self._note("zygote")
+        zygote.kill()
+        self._await_recovery(attempt)
+
+    def supervisor(self) -> None:
+        """The supervisor alone: its zygote and its trainer must follow by themselves, within a second."""
+        attempt = self.attempt()
+        trainer = ProcessId.of(attempt.trainer_pid)
+        self._note("supervisor")
+        psutil.Process(attempt.worker_pid).kill()
+        died_at = time.monotonic()
+        until(lambda: not trainer.is_alive(), seconds=1.0, what="the orphaned trainer to be gone")
+        assert time.monotonic() - died_at < 1.0
+        self._restart_worker(attempt.worker_pid)
+        self._await_recovery(attempt)
+
+    def whole_worker(self) -> None:
+        attempt = self.attempt()
+        self._note("worker")
+        kill_tree(attempt.worker_pid)
+        self._restart_worker(attempt.worker_pid)
+        self._await_recovery(attempt)
+
+    def api(self) -> None:
+        """The job must not notice."""
+        assert self.stack.api is not None
+        attempt = self.attempt().attempt
+        self._note("api")
+        kill_tree(self.stack.api.pid)
+        self.stack.api.wait(10)
+        self.stack.start_api()
+        assert self.attempt().attempt == attempt
+
+    # -- Afterwards ------------------------------------------------------------------------------
+
+    def _note(self, victim: str) -> None:
+        row = self.row()
+        self.kills.append(Kill(victim, row.phase or "", row.step, row.committed_step, row.attempt))
+
+    def _restart_worker(self, pid: int) -> None:
+        dead = next(worker for worker in self.stack.workers if worker.pid == pid)
+        dead.wait(10)
+        self.stack.workers.remove(dead)
+        self.stack.start_worker()
+
+    def _await_recovery(self, killed: Any) -> None:
+        def stepped_again() -> bool:
+            attempt = self.attempt()
+            finished = self.row().status == "succeeded"
+            return finished or (attempt.attempt > killed.attempt and attempt.first_step_at is not None)
+
+        until(stepped_again, seconds=40, what="a step after the kill")
+
+
+def report(kills: list[Kill], attempts: list[dict[str, Any]]) -> str:
+    """One line a kill, with what it cost."""
+    redone = {row["attempt"]: row["steps_redone"] for row in attempts}
+    lines = [
+        f"  {number:2} {kill.victim:10} attempt {kill.attempt:2} {kill.phase:10} step {kill.step:3}"
+        f" committed {kill.committed_step:3} redone {redone.get(kill.attempt + 1, 0):2}"
+        for number, kill in enumerate(kills, 1)
+    ]
+    return "\n".join(lines)

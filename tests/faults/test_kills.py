@@ -1,0 +1,71 @@
+"""Faults 1, 7, 8 and 34: SIGKILL of every part at random moments; the result is that of a quiet run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.killing import Killer, report
+from tests.images import draw_dataset
+from tests.independent import weights_sha256_of
+from tests.results import download_model, event_types, metrics_of
+from tests.specs import full_fine_tune
+
+EPOCHS = 14
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.timeout(600)
+def test_a_job_killed_twelve_times_ends_like_one_that_was_left_alone(
+    kind: str, make_stack: Any, tmp_path: Path, record_property: Any
+) -> None:
+    with make_stack(kind) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=50)
+        stack.start_api()
+        stack.start_worker()
+        stack.start_worker()
+
+        quiet = stack.submit(full_fine_tune(EPOCHS))
+        other_seed = stack.submit(full_fine_tune(EPOCHS, seed=8))
+        untouched = stack.await_status(quiet, "succeeded")
+        control = stack.await_status(other_seed, "succeeded")
+        assert untouched["attempt"] == control["attempt"] == 1
+
+        job_id = stack.submit(full_fine_tune(EPOCHS))
+        killer = Killer(stack, job_id, seed=EPOCHS)
+        for moment, victim in (
+            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_checkpoint_write, killer.trainer),
+            (killer.in_mid_epoch, killer.api),
+            (killer.in_mid_epoch, killer.zygote),
+            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_checkpoint_write, killer.whole_worker),
+            (killer.in_mid_epoch, killer.supervisor),
+            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_mid_epoch, killer.whole_worker),
+            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_checkpoint_write, killer.trainer),
+            (killer.in_mid_epoch, killer.trainer),
+        ):
+            moment()
+            victim()
+        killed = stack.await_status(job_id, "succeeded")
+
+        attempts = stack.rows(f"/jobs/{job_id}/attempts")
+        print(f"\n{kind}: {len(killer.kills)} kills\n{report(killer.kills, attempts)}")
+        record_property("kills", json.dumps([vars(kill) for kill in killer.kills]))
+
+        assert killed["weights_sha256"] == untouched["weights_sha256"]
+        assert killed["exact"] is True
+        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        assert len(metrics_of(stack, job_id)["epoch"]) == EPOCHS
+        steps = [row["step"] for row in metrics_of(stack, job_id)["step"]]
+        assert steps == list(range(1, killed["progress"]["steps"] + 1))
+        downloaded = download_model(stack, job_id, tmp_path / "killed.pth")
+        assert weights_sha256_of(downloaded) == killed["weights_sha256"]
+
+        assert control["weights_sha256"] != untouched["weights_sha256"], "the hash cannot tell runs apart"
+        assert "determinism.mismatch" not in event_types(stack, job_id)
+        with_uncommitted_work = sum(row["steps_redone"] > 0 for row in attempts)
+        assert with_uncommitted_work >= len(killer.kills) / 2, "kills that cost nothing prove little"

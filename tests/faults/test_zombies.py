@@ -1,0 +1,84 @@
+"""Faults 15 and 27: many bells for one job, and a worker that is frozen past its lease and thawed."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from models import job_store
+from models.queue import TASK_NAME, celery_app, queue_name
+from tests.images import draw_dataset
+from tests.results import metrics_of
+from tests.servers.waiting import until
+from tests.specs import full_fine_tune
+from tests.stack import Stack, tree
+
+
+def trainers(stack: Stack) -> list[psutil.Process]:
+    """Processes that train now: children of any zygote."""
+    below = [process for worker in stack.workers for process in tree(worker.pid)]
+    zygotes = [process.pid for process in below if "worker.zygote" in " ".join(process.cmdline())]
+    return [process for process in below if process.ppid() in zygotes]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_ten_doorbells_for_one_job_make_one_claim(kind: str, make_stack: Any) -> None:
+    with make_stack(kind) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=20)
+        stack.start_api()
+        stack.start_worker()
+        stack.start_worker()
+        until(lambda: len(stack.rows("/workers")) == 2, seconds=30, what="two workers")
+        bell = celery_app(stack.broker_url)
+        job_id = stack.submit(full_fine_tune(2))
+        for _ in range(10):
+            bell.send_task(TASK_NAME, queue=queue_name("any"), retry=False)
+
+        def at_most_one_then_done() -> bool:
+            assert len(trainers(stack)) <= 1
+            return bool(stack.job(job_id)["status"] == "succeeded")
+
+        until(at_most_one_then_done, seconds=60, what="the job to succeed")
+        assert len(stack.rows(f"/jobs/{job_id}/attempts")) == 1
+        assert [e["type"] for e in stack.rows(f"/jobs/{job_id}/events")].count("claimed") == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_worker_frozen_past_its_lease_and_thawed_changes_nothing(kind: str, make_stack: Any) -> None:
+    with make_stack(kind) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=50)
+        stack.start_api()
+        first = stack.start_worker()
+        quiet = stack.submit(full_fine_tune(6))
+        untouched = stack.await_status(quiet, "succeeded")
+
+        job_id = stack.submit(full_fine_tune(6))
+        until(
+            lambda: job_store.get_job(stack.db, job_id).committed_step > 0, seconds=30, what="a first commit"
+        )
+        frozen = tree(first.pid)
+        for process in frozen:
+            process.suspend()
+        stack.start_worker()
+        until(
+            lambda: stack.job(job_id)["attempt"] == 2 and stack.job(job_id)["status"] == "running",
+            seconds=40, what="another worker to take over",
+        )  # fmt: skip
+        assert stack.rows(f"/jobs/{job_id}/attempts")[0]["end_cause"] == "worker_lost"
+        before = [row for row in stack.rows(f"/jobs/{job_id}/events") if row["attempt"] == 1]
+        for process in frozen:
+            process.send_signal(signal.SIGCONT)
+
+        taken_over = stack.await_status(job_id, "succeeded")
+        assert taken_over["attempt"] == 2
+        assert taken_over["weights_sha256"] == untouched["weights_sha256"]
+        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        # The trail of the lost attempt ends where it was lost.
+        assert [row for row in stack.rows(f"/jobs/{job_id}/events") if row["attempt"] == 1] == before
+        assert first.poll() is None, "the thawed worker lives on and may claim other jobs"
+        recorded = {row["path"] for row in stack.rows(f"/jobs/{job_id}/checkpoints")}
+        stray = [p for p in Path(stack.home / "storage/jobs" / job_id / "checkpoints").iterdir()
+                 if p.relative_to(stack.home / "storage").as_posix() not in recorded]  # fmt: skip
+        assert all("attempt-1" in path.name for path in stray), "only the zombie may leave garbage"

@@ -1,0 +1,86 @@
+"""What learns: a network with its optimizer, one step or one pass of validation at a time."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.errors import NonFiniteLoss
+from models.job_spec import JobSpec
+from worker.training.data import Batch
+from worker.training.freezing import Freezing
+from worker.training.images import Normalisation
+from worker.training.network import Classifier
+from worker.training.numerics import Numerics
+from worker.training.optimization import build_optimizer, set_learning_rate
+from worker.training.randomness import seed_step
+from worker.training.snapshot import Snapshot
+
+
+class Learner:
+    """Its results are a function of its state, the batch and (seed, step), whatever was computed before."""
+
+    def __init__(
+        self, classifier: Classifier, spec: JobSpec, numerics: Numerics, device: torch.device
+    ) -> None:
+        hyperparameters = spec.hyperparameters
+        self._seed, self._device, self._numerics = spec.seed, device, numerics
+        self.network = classifier.module.to(device).to(memory_format=numerics.format)
+        self._freezing = Freezing(classifier, spec.model.freeze)
+        self._optimizer = build_optimizer(self.network.parameters(), hyperparameters, numerics.optimizer_impl)
+        self._criterion = nn.CrossEntropyLoss(label_smoothing=hyperparameters.label_smoothing)
+        self._normalise = Normalisation(device, numerics.format)
+        self._copies = {"model_state_dict": Snapshot(), "optimizer_state_dict": Snapshot()}
+
+    def train(self) -> None:
+        """Before the steps of an epoch: validation leaves the network in eval mode."""
+        self._freezing.train()
+
+    def step(self, batch: Batch, step: int, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer update; ``step`` is 1-based. The batch's mean loss and number of correct answers."""
+        set_learning_rate(self._optimizer, learning_rate)
+        pixels, labels = self._normalise(batch.pixels), self._move(batch.labels)
+        seed_step(self._seed, step, self._device)
+        with self._numerics.autocast():
+            logits = self.network(pixels)
+            loss = self._criterion(logits, labels)
+        loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    @torch.inference_mode()
+    def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
+        """Mean loss and accuracy; equal only for equal batches, since their sizes decide last bits."""
+        self.network.eval()
+        total_loss, correct, samples = 0.0, 0, 0
+        for batch in batches:
+            labels = self._move(batch.labels)
+            with self._numerics.autocast():
+                logits = self.network(self._normalise(batch.pixels))
+                loss = self._criterion(logits, labels)
+            total_loss += float(loss) * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            samples += len(labels)
+        return total_loss / samples, correct / samples
+
+    def snapshot(self) -> dict[str, Any]:
+        """Copies, overwritten by the next call; each tree apart, so that either can be saved alone."""
+        self._expect_finite_weights()
+        return {
+            "model_state_dict": self._copies["model_state_dict"].take(self.network.state_dict()),
+            "optimizer_state_dict": self._copies["optimizer_state_dict"].take(self._optimizer.state_dict()),
+        }
+
+    def restore_optimizer(self, state_dict: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state_dict)
+
+    def _move(self, labels: torch.Tensor) -> torch.Tensor:
+        return labels.to(self._device, non_blocking=True)
+
+    def _expect_finite_weights(self) -> None:
+        """A finite loss may still have led to an update that is none; saving that would help nobody."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
+        if not torch.stack([norm.float() for norm in norms]).isfinite().all():
+            raise NonFiniteLoss
