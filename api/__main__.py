@@ -1,6 +1,5 @@
 """``python -m api``: the HTTP server, configured by the environment."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -25,8 +24,16 @@ _log = structlog.get_logger()
 def main() -> int:
     """Exit status 2 for a configuration that must be changed first, 1 when the address is taken."""
     configure_logs(pid=os.getpid())
-    # Before and after uvicorn's own handlers are in place, so that a stop is always exit status 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Uvicorn stops in order and then raises the signal again; to be stopped is exit status 0.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _serve()
+    except KeyboardInterrupt:
+        _log.info("api.stopped")
+        return 0
+
+
+def _serve() -> int:
     try:
         settings = Settings()
         if not settings.api_keys and not is_loopback(settings.host):
@@ -63,9 +70,7 @@ def main() -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
-    _log.info("api.stopped")
+    uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

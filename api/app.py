@@ -23,7 +23,8 @@ THREADS = 32
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service for these settings. Nothing is connected before its lifespan begins."""
+    """The service for these settings; nothing is connected before its lifespan begins. Raises SpecInvalid."""
+    storage = storage_from_url(settings.storage_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -31,7 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         db = Database(settings.database_url, pool_size=THREADS)
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
-        app.state.services = Services(settings, db, storage_from_url(settings.storage_url), doorbell)
+        app.state.services = Services(settings, db, storage, doorbell)
         reconciler.start()
         try:
             yield

@@ -70,7 +70,7 @@ def _expect_size(spec: JobSpec, arch: Architecture) -> None:
     size = asked or arch.image_size
     if batch_size * size * size * 3 * 4 > MAX_BATCH_BYTES:
         raise SpecInvalid(
-            f"{batch_size} images of {size} pixels exceed any device's memory; lower batch_size or image_size.",
+            f"{batch_size} images of {size} pixels exceed any device's memory; lower one of the two.",
             field="hyperparameters.batch_size",
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.step_log import SAVED, STEP, Moment, StepLog
 
 #: Longer than any recovery here; a job that needs more is broken.
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ def metrics_of(stack: Stack, job_id: str) -> dict[str, list[dict[str, Any]]]:
     return {
         granularity: [
             {key: value for key, value in row.items() if key not in NOT_A_RESULT}
-            for row in stack.rows(f"/jobs/{job_id}/metrics?granularity={granularity}", limit=1000)
+            for row in stack.rows(f"/jobs/{job_id}/metrics", limit=1000, granularity=granularity)
         ]
         for granularity in ("epoch", "step")
     }

@@ -136,14 +136,14 @@ class Stack:
         body: dict[str, Any] = answer.json()
         return body
 
-    def rows(self, path: str, limit: int = 100) -> list[dict[str, Any]]:
+    def rows(self, path: str, limit: int = 100, **params: Any) -> list[dict[str, Any]]:
         """All pages of a list."""
-        return list(self._pages(path, limit))
+        return list(self._pages(path, {"limit": limit, **params}))
 
-    def _pages(self, path: str, limit: int) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
         after: dict[str, Any] = {}
         while True:
-            answer = self.http.get(path, params={"limit": limit, **after})
+            answer = self.http.get(path, params=params | after)
             assert answer.status_code == 200, answer.text
             page = answer.json()
             yield from page["data"]

@@ -83,5 +83,5 @@ def record(
 
 
 def storable(text: str) -> str:
-    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, for example)."""
+    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, say)."""
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

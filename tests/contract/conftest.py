@@ -1,4 +1,4 @@
-"""Every test that takes ``db`` runs on SQLite and on PostgreSQL, on an empty database of the present schema."""
+"""Every test that takes ``db`` runs on SQLite and on PostgreSQL, each time on an empty database."""
 
 import shutil
 from collections.abc import Iterator

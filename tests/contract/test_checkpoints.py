@@ -1,4 +1,4 @@
-"""The row is the commit: what it seals, what counts as progress, and what retention may let go (I2, I6, I8)."""
+"""The row is the commit: what it seals, what is progress, and what retention may let go (I2, I6, I8)."""
 
 from typing import Any
 

@@ -216,12 +216,12 @@ def test_a_job_that_is_not_exact_promises_no_equal_replay(world: World) -> None:
 
 def test_a_large_batch_is_one_write(world: World) -> None:
     fence = world.running()
-    rows = [step_row(n) for n in range(1, 5001)]
-    job_store.record_metrics(world.db, fence, rows, position(5000))
-    job_store.record_metrics(world.db, fence, rows, position(5000))
+    rows = [step_row(n) for n in range(1, 1502)]
+    job_store.record_metrics(world.db, fence, rows, position(1501))
+    job_store.record_metrics(world.db, fence, rows, position(1501))
     with world.db.reading() as tx:
         assert [row.step for row in tx.execute(select(step_metrics.c.step).order_by("step"))] == list(
-            range(1, 5001)
+            range(1, 1502)
         )
 
 

@@ -41,7 +41,13 @@ class Killer:
         return job_store.get_job(self.stack.db, self.job_id)
 
     def attempt(self) -> Any:
-        return job_store.job_attempts(self.stack.db, self.job_id, limit=1000)[-1]
+        """The one that runs, once it has a trainer."""
+
+        def look() -> Any:
+            last = job_store.job_attempts(self.stack.db, self.job_id, limit=1000)[-1]
+            return last if last.trainer_pid is not None else None
+
+        return until(look, seconds=40, what="a trainer")
 
     # -- Moments ---------------------------------------------------------------------------------
 
@@ -122,9 +128,9 @@ class Killer:
 
     def _await_recovery(self, killed: Any) -> None:
         def stepped_again() -> bool:
-            attempt = self.attempt()
+            last = job_store.job_attempts(self.stack.db, self.job_id, limit=1000)[-1]
             finished = self.row().status == "succeeded"
-            return finished or (attempt.attempt > killed.attempt and attempt.first_step_at is not None)
+            return finished or (last.attempt > killed.attempt and last.first_step_at is not None)
 
         until(stepped_again, seconds=40, what="a step after the kill")
 

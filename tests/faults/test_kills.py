@@ -37,7 +37,6 @@ def test_a_job_killed_twelve_times_ends_like_one_that_was_left_alone(
         for moment, victim in (
             (killer.in_mid_epoch, killer.trainer),
             (killer.in_checkpoint_write, killer.trainer),
-            (killer.in_mid_epoch, killer.api),
             (killer.in_mid_epoch, killer.zygote),
             (killer.in_mid_epoch, killer.trainer),
             (killer.in_checkpoint_write, killer.whole_worker),
@@ -46,7 +45,7 @@ def test_a_job_killed_twelve_times_ends_like_one_that_was_left_alone(
             (killer.in_mid_epoch, killer.whole_worker),
             (killer.in_mid_epoch, killer.trainer),
             (killer.in_checkpoint_write, killer.trainer),
-            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_mid_epoch, killer.api),
         ):
             moment()
             victim()

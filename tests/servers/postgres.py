@@ -181,7 +181,7 @@ class PostgresServer:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=die_with_tests(signal.SIGQUIT),  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=die_with_tests(signal.SIGQUIT),
                 **self._account,
             )
         self.port = port

@@ -62,7 +62,7 @@ class ValkeyServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_tests(),  # noqa: PLW1509 - it only makes system calls
+                preexec_fn=die_with_tests(),
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():

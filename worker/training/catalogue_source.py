@@ -41,7 +41,7 @@ def describe(name: str) -> dict[str, Any]:
     multiple = _size_multiple(name, classifier.module)
     min_size = min(size for choice in choices for size in choice.meta["min_size"])
     if multiple > 1:
-        min_size = multiple
+        min_size = -(-_SMALLEST // multiple) * multiple
     elif name.startswith("swin"):
         min_size = 32  # windows are padded, so the published size is none that it needs
     found = catalogue.Architecture(

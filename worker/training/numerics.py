@@ -58,8 +58,10 @@ class Numerics:
         return asdict(self)
 
     def apply(self) -> torch.device:
-        """Set up this process; once, before anything is computed. What a library reads from the
-        environment at its load (cuBLAS's workspace, glibc's thresholds) is set where the process is started."""
+        """Set up this process; once, before anything is computed.
+
+        What libraries read from the environment as they load is set where the process is started.
+        """
         torch.set_num_threads(self.threads)
         # Warnings only: a CUDA kernel without a deterministic version would otherwise fail the job.
         torch.use_deterministic_algorithms(True, warn_only=True)

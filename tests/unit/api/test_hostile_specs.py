@@ -11,8 +11,9 @@ from models.settings import Settings
 
 PATHS = [
     "../../etc/passwd", "/etc/shadow", "/etc", "..\\..\\x", "%2e%2e%2f", "%252e%252e%252f", "a/..;/b", "..",
-    "flowers/../../outside", "flowers/..", "flowers\0", "\0", "．．/．．/etc", "．．", "x" * 10_000, "x" * 900, "",
-    " ", "~", "~root", "file:///etc", "C:\\x", "flowers\n", "\x1b[31mflowers", "nowhere", "flowers/nowhere",
+    "flowers/../../outside", "flowers/..", "flowers\0", "\0", "．．/．．/etc", "．．", "x" * 10_000,
+    "x" * 900, "", " ", "~", "~root", "file:///etc", "C:\\x", "flowers\n", "\x1b[31mflowers", "nowhere",
+    "flowers/nowhere",
     "/".join("abcdefgh" * 50),
 ]  # fmt: skip
 
@@ -47,7 +48,8 @@ MODELS: list[tuple[str, Any]] = [
     ("model.arch", "efficientnet_b9"), ("model.arch", "EfficientNet_B1_Weights"), ("model.arch", ""),
     ("model.arch", "x" * 300), ("model.arch", "fasterrcnn_resnet50_fpn"), ("model.weights", "NO_SUCH"),
     ("model.weights", "os.system"), ("model.weights", "ResNet18_Weights.DEFAULT"),
-    ("model.freeze", 1000), ("model.weights", {"file": "nowhere.pth"}), ("model.weights", {"file": "flowers"}),
+    ("model.freeze", 1000), ("model.weights", {"file": "nowhere.pth"}),
+    ("model.weights", {"file": "flowers"}),
     ("model.weights", {"file": "/etc/passwd"}), ("model.weights", {"file": "../../x.pth"}),
     ("model.weights", {"file": "notes.txt"}), ("model.weights", {"file": "bomb.safetensors"}),
     ("model.weights", {"file": "short.safetensors"}), ("model.weights", {"file": "out.pth"}),
@@ -151,7 +153,8 @@ GARBAGE = [
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/jobs/{}"), ("POST", "/jobs/{}/cancel"), ("POST", "/jobs/{}/pause"), ("POST", "/jobs/{}/resume"),
+        ("GET", "/jobs/{}"), ("POST", "/jobs/{}/cancel"), ("POST", "/jobs/{}/pause"),
+        ("POST", "/jobs/{}/resume"),
         ("POST", "/jobs/{}/retry"), ("GET", "/jobs/{}/metrics"), ("GET", "/jobs/{}/events"),
         ("GET", "/jobs/{}/attempts"), ("GET", "/jobs/{}/checkpoints"), ("GET", "/jobs/{}/logs"),
         ("GET", "/jobs/{}/model"), ("GET", "/jobs/{}/model/content"),
@@ -173,9 +176,11 @@ def test_garbage_for_an_id_is_not_found(
 @pytest.mark.parametrize(
     "query",
     [
-        "/jobs?limit=0", "/jobs?limit=101", "/jobs?limit=x", "/jobs?limit=1e1", "/jobs?limit=99999999999999999999",
+        "/jobs?limit=0", "/jobs?limit=101", "/jobs?limit=x", "/jobs?limit=1e1",
+        "/jobs?limit=99999999999999999999",
         "/jobs?status=done", "/jobs?after=x", "/jobs?after=job_%00", "/jobs?after=%27", "/jobs?name=%00",
-        "/jobs?name=a%0Ab", "/jobs?name=", "/jobs/JOB/metrics?granularity=batch", "/jobs/JOB/metrics?after=-1",
+        "/jobs?name=a%0Ab", "/jobs?name=", "/jobs/JOB/metrics?granularity=batch",
+        "/jobs/JOB/metrics?after=-1",
         "/jobs/JOB/metrics?after=9223372036854775808", "/jobs/JOB/metrics?limit=1001",
         "/jobs/JOB/metrics?format=xml", "/jobs/JOB/events?after=x", "/jobs/JOB/events?limit=101",
         "/jobs/JOB/attempts?after=4294967296", "/jobs/JOB/checkpoints?after=%00", "/jobs/JOB/logs?attempt=0",

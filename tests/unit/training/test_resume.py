@@ -1,0 +1,239 @@
+"""An interrupted run ends with the weights, optimizer state and metrics of an undisturbed one, bit for bit."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.training.conftest import Job, Recorded, Trainer
+from worker.messages import (
+    Cancel,
+    CheckpointRejected,
+    CheckpointWritten,
+    EpochMetrics,
+    Finished,
+    Prepared,
+    Progress,
+    ResumeVerified,
+    StepDone,
+    StepMetrics,
+    Stop,
+    Stopped,
+)
+
+#: Everything random at once: dropout, stochastic depth, augmentation, with BatchNorm and momentum.
+EVERYTHING = {
+    "arch": "efficientnet_b0",
+    "augment": "trivial",
+    "optimizer": "adamw",
+    "scheduler": "cosine",
+    "weight_decay": 0.05,
+    "label_smoothing": 0.1,
+}
+
+
+def last_checkpoint(job: Job, trainer: Trainer) -> dict[str, Any]:
+    return torch.load(job.file(trainer.all(CheckpointWritten)[-1]), weights_only=True)
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
+    if isinstance(tree, list):
+        return leaves(dict(enumerate(tree)), path)
+    return {path: tree}
+
+
+def assert_same_state(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Every tensor and number of two checkpoints, times apart."""
+    first, second = leaves(one), leaves(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert value.stride() == second[name].stride(), name
+            assert torch.equal(value, second[name]), name
+        elif name != "/sums/seconds":
+            assert value == second[name], name
+
+
+def stop_after(trainer: Trainer, step: int) -> None:
+    trainer.wait_for(lambda message: isinstance(message, StepDone) and message.step == step)
+    trainer.send(Stop())
+    trainer.read_to_end()
+    trainer.only(Stopped)
+
+
+@pytest.mark.parametrize("loading_workers", [0, 2])
+def test_stopped_within_an_epoch(new_job: Callable[..., Job], loading_workers: int) -> None:
+    untouched_job = new_job(**EVERYTHING)
+    untouched = untouched_job.run()
+
+    job = new_job(**EVERYTHING, loading_workers=loading_workers)
+    first = job.attempt()
+    stop_after(first, 3)
+    left = first.only(CheckpointWritten)
+    assert left.epoch == 1 and 3 <= left.step < 7 and left.val_loss is None
+    second_job = job.after(first)
+    second = second_job.attempt()
+    stop_after(second, 9)
+    assert second.all(Prepared)[0].step == left.step
+    third_job = second_job.after(second)
+    third = third_job.run()
+
+    assert Recorded.of(first, second, third) == Recorded.of(untouched)
+    assert set(Recorded.of(untouched).steps) == set(range(1, 15))
+    assert_same_state(last_checkpoint(third_job, third), last_checkpoint(untouched_job, untouched))
+
+
+def test_killed_and_resumed_with_other_loading_workers(new_job: Callable[..., Job]) -> None:
+    untouched = new_job(epochs=3, optimizer="sgd").run()
+    job = new_job(epochs=3, optimizer="sgd", loading_workers=2)
+    first = job.attempt()
+    first.wait_for(lambda message: isinstance(message, StepDone) and message.step == 11)
+    first.kill()
+    first.read_to_end()
+    second = (job := job.after(first, slot=new_job().task.slot)).run()
+    assert second.only(Prepared).step == 7
+    assert second.only(Prepared).inexact_reasons == []
+    assert Recorded.of(first, second) == Recorded.of(untouched)
+
+
+def test_another_seed_gives_other_weights(new_job: Callable[..., Job]) -> None:
+    one, same, other = new_job(epochs=1).run(), new_job(epochs=1).run(), new_job(epochs=1, seed=8).run()
+    assert one.only(Finished) == same.only(Finished)
+    assert one.only(Finished) != other.only(Finished)
+
+
+def test_stopped_while_validating(new_job: Callable[..., Job]) -> None:
+    job = new_job()
+    first = job.attempt()
+    first.wait_for(lambda message: isinstance(message, Progress) and message.phase == "validation")
+    first.send(Stop())
+    first.read_to_end()
+    second = job.after(first).run()
+    assert Recorded.of(first, second) == Recorded.of(new_job().run())
+
+
+def test_resumed_with_every_epoch_done(new_job: Callable[..., Job]) -> None:
+    job = new_job(epochs=1)
+    first = job.run()
+    again = job.after(first).run()
+    assert again.only(Finished) == first.only(Finished)
+    assert not again.all(StepDone) and not again.all(CheckpointWritten)
+
+
+def test_cancelled_leaves_no_checkpoint(new_job: Callable[..., Job]) -> None:
+    trainer = new_job(epochs=50).attempt()
+    trainer.wait_for(StepDone)
+    trainer.send(Cancel())
+    trainer.read_to_end()
+    trainer.only(Stopped)
+    assert not trainer.all(CheckpointWritten)
+
+
+def test_stopped_before_the_first_step_leaves_no_checkpoint(new_job: Callable[..., Job]) -> None:
+    trainer = new_job().attempt()
+    trainer.send(Stop())
+    trainer.read_to_end()
+    trainer.only(Stopped)
+    assert not trainer.all(StepDone) and not trainer.all(CheckpointWritten)
+
+
+def test_extended(new_job: Callable[..., Job]) -> None:
+    job = new_job(epochs=2, scheduler="cosine")
+    first = job.run()
+    segments = [*job.task.segments, {"epochs": 1, "scheduler": "cosine"}]
+    extended = job.after(first, segments=segments, verify=True)
+    second = extended.run()
+    verified = second.only(ResumeVerified)
+    assert verified.equal and verified.recorded == verified.recomputed
+    assert second.only(Prepared).epochs == 3 and second.only(Prepared).steps == 21
+    rates = {row.step: row.learning_rate for message in second.all(StepMetrics) for row in message.rows}
+    assert rates[15] == 0.001 and rates[21] < 0.0001
+    # Verification must leave no trace.
+    unverified = job.after(first, segments=segments).run()
+    assert not unverified.all(ResumeVerified)
+    assert Recorded.of(unverified) == Recorded.of(second)
+
+
+def test_early_stopping_and_its_renewal(new_job: Callable[..., Job]) -> None:
+    rule = {"patience": 1, "min_delta": 100.0}  # nothing improves by so much
+    job = new_job(epochs=5, early_stopping=rule, checkpoint_every={"epochs": 4})
+    first = job.run()
+    assert first.only(Finished).stopped_early
+    assert [metrics.epoch for metrics in first.all(EpochMetrics)] == [1, 2]
+    assert [written.epoch for written in first.all(CheckpointWritten)] == [2]
+    assert job.after(first).run().only(Finished) == first.only(Finished)
+    extended = job.after(first, segments=[*job.task.segments, {"epochs": 1, "scheduler": "constant"}]).run()
+    assert [metrics.epoch for metrics in extended.all(EpochMetrics)] == [3]
+
+
+def test_checkpoints_between_epochs(new_job: Callable[..., Job]) -> None:
+    job = new_job(epochs=3, checkpoint_every={"epochs": 2})
+    trainer = job.run()
+    assert [metrics.epoch for metrics in trainer.all(EpochMetrics)] == [1, 2, 3]
+    assert [written.epoch for written in trainer.all(CheckpointWritten)] == [2, 3]
+    stopped = (again := new_job(epochs=3, checkpoint_every={"epochs": 2})).attempt()
+    stopped.wait_for(EpochMetrics)
+    stopped.send(Stop())
+    stopped.read_to_end()
+    assert Recorded.of(stopped, again.after(stopped).run()) == Recorded.of(trainer)
+
+
+def test_checkpoints_by_time(new_job: Callable[..., Job]) -> None:
+    trainer = new_job(
+        arch="efficientnet_b0", epochs=10, checkpoint_every={"seconds": 1.0, "epochs": 10}
+    ).run()
+    assert any(written.val_loss is None for written in trainer.all(CheckpointWritten))
+
+
+def test_every_epoch_is_sealed_in_order(new_job: Callable[..., Job]) -> None:
+    trainer = new_job(epochs=3).run()
+    kinds = [
+        type(message)
+        for message in trainer.messages
+        if not isinstance(message, StepDone | Progress | Prepared)
+    ]
+    for place, kind in enumerate(kinds):
+        if kind is CheckpointWritten:
+            assert kinds[place - 2 : place] == [StepMetrics, EpochMetrics]
+    steps = [row.step for message in trainer.all(StepMetrics) for row in message.rows]
+    assert steps == list(range(1, 22)) == [message.step for message in trainer.all(StepDone)]
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_checkpoints_are_passed_over(new_job: Callable[..., Job], damaged: int) -> None:
+    job = new_job(epochs=2)
+    first = job.run()
+    resumed = job.after(first)
+    for ref in resumed.task.checkpoints[:damaged]:
+        file = job.file(ref)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    second = resumed.run()
+    rejected = [message.checkpoint_id for message in second.all(CheckpointRejected)]
+    assert rejected == [ref.id for ref in resumed.task.checkpoints[:damaged]]
+    expected = resumed.task.checkpoints[1].id if damaged == 1 else None
+    assert second.only(Prepared).from_checkpoint == expected
+    assert second.only(Finished) == first.only(Finished)
+
+
+def test_precision_and_threads_of_the_first_attempt_stay(new_job: Callable[..., Job]) -> None:
+    job = new_job(epochs=1, precision="bfloat16")
+    first = job.run()
+    numerics = first.only(Prepared).numerics
+    assert numerics["precision"] == "bfloat16" and numerics["threads"] == 2
+    slot = type(job.task.slot)("cpu", threads=1, kind="other")
+    second = job.after(first, slot=slot, checkpoints=[]).run()
+    assert second.only(Prepared).numerics == numerics
+    assert second.only(Prepared).inexact_reasons == ["device and instruction set cpu:test → cpu:other"]
+    assert second.only(Finished) == first.only(Finished)
+
+
+def test_steps_are_numbered_over_the_whole_job(new_job: Callable[..., Job]) -> None:
+    trainer = new_job(epochs=2).run()
+    pairs = [(message.epoch, message.step) for message in trainer.all(StepDone)]
+    assert pairs == list(zip([1] * 7 + [2] * 7, itertools.count(1), strict=False))
