@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 
-from api.problems import FieldError, Refused, field_error, sentence, validation_failed
+from api.problems import Refused, field_error, sentence, validation_failed
 
 MAX_BYTES = 2**20
+LARGE_BYTES = 2**14
+MAX_VALUES = 10_000
 MAX_SECONDS = 30.0
 #: No number of a spec has more digits; Python's own limit ends in another kind of error.
 MAX_DIGITS = 40
@@ -40,10 +43,19 @@ def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
             request.state.json = None
             return model()
         _expect_json(request)
-        request.state.json = parse(content)
-        return validate(model, request.state.json)
+        # The thread that serves everybody has no time for a MiB.
+        if len(content) > LARGE_BYTES:
+            request.state.json, body = await run_in_threadpool(_read_as, model, content)
+        else:
+            request.state.json, body = _read_as(model, content)
+        return body
 
     return read
+
+
+def _read_as(model: type[M], content: bytes) -> tuple[Any, M]:
+    value = parse(content)
+    return value, validate(model, value)
 
 
 def parse(content: bytes) -> Any:
@@ -65,7 +77,7 @@ def parse(content: bytes) -> Any:
         raise Refused(400, "invalid_json", f"The body is not JSON: {error.msg} ({where}).") from None
     except RecursionError:
         raise Refused(400, "invalid_json", "The body is nested too deeply.") from None
-    _expect_encodable(value)
+    _expect_plain(value)
     return value
 
 
@@ -140,11 +152,18 @@ def _bounded(digits: str) -> int:
     return int(digits)
 
 
-def _expect_encodable(value: Any) -> None:
-    """Lone surrogates pass JSON's escapes, but no database and no UTF-8 answer takes them."""
+def _expect_plain(value: Any) -> None:
+    """Lone surrogates pass JSON's escapes, but no database and no UTF-8 answer takes them.
+
+    The number of values is bounded since each may be wrong, and naming what is wrong takes time.
+    """
     waiting = [value]
+    seen = 0
     while waiting:
         item = waiting.pop()
+        seen += 1
+        if seen > MAX_VALUES:
+            raise _invalid(f"There are more than {MAX_VALUES} values.", "too_many_values")
         if isinstance(item, str):
             try:
                 item.encode()
@@ -176,6 +195,3 @@ def _field(value: Any, entry: Mapping[str, Any]) -> str:
 
 def _shown(key: str) -> str:
     return key.encode(errors="backslashreplace").decode()
-
-
-__all__ = ["MAX_BYTES", "FieldError", "NoBody", "body_of", "parse", "validate"]

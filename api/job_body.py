@@ -165,8 +165,5 @@ def _why_it_waits(row: JobRow, online: dict[str, int], position: int | None, now
         return f"Waits for a {kind} that computes the same bits; in {wait} s any that can run it may."
     if position is None:
         return f"Waits for a free {kind}; very many jobs are ahead."
-    return (
-        f"Waits for a free {kind}; {position - 1} jobs are ahead."
-        if position > 1
-        else f"Waits for a free {kind}."
-    )
+    ahead = {1: "", 2: "; 1 job is ahead"}.get(position, f"; {position - 1} jobs are ahead")
+    return f"Waits for a free {kind}{ahead}."

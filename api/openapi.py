@@ -62,6 +62,8 @@ def install(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template=_TEMPLATE)
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}, {}]  # none is needed on a server without keys
             app.openapi_schema = document
         return app.openapi_schema
 

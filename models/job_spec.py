@@ -1,5 +1,6 @@
 """What a user asks for: the spec of a job, its defaults and its limits."""
 
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -9,7 +10,8 @@ MAX_BATCH_BYTES = 16 * 2**30
 
 
 def _printable(text: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    # C1 controls too, one of which begins an escape sequence in some terminals, and both line separators.
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text):
         raise ValueError("control characters are not allowed")
     try:
         text.encode()

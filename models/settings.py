@@ -13,7 +13,7 @@ Seconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
 class Settings(BaseSettings):
     """Each field is the variable of the same name in capitals, after ``PERDURE_``."""
 
-    model_config = SettingsConfigDict(env_prefix="PERDURE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PERDURE_", env_ignore_empty=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path.home() / ".perdure")
     database_url: str = ""
@@ -40,11 +40,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split_keys(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
-
-    @field_validator("stall_seconds", "threads", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
 
     @model_validator(mode="after")
     def _defaults_below_home(self) -> Self:

@@ -164,7 +164,11 @@ Index(
     postgresql_where=text("status = 'running'"),
 )
 Index("uq_jobs_idempotency", jobs.c.tenant_id, jobs.c.idempotency_key, unique=True)
-Index("ix_jobs_status", jobs.c.status, jobs.c.id)
+# One for each way of listing. They begin with the tenant, as every list does; one that began with the
+# status would be taken for the claim, too, which would then sort the whole queue.
+Index("ix_jobs_listed", jobs.c.tenant_id, jobs.c.id)
+Index("ix_jobs_listed_by_status", jobs.c.tenant_id, jobs.c.status, jobs.c.id)
+Index("ix_jobs_listed_by_name", jobs.c.tenant_id, jobs.c.name, jobs.c.id)
 
 attempts = Table(
     "attempts",

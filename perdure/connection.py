@@ -47,8 +47,9 @@ def explain(error: PerdureClientError) -> int:
         err.print(
             f"[red]✗[/] {plain(error.detail or error.title)} [dim]({error.status} {plain(error.code)})[/]"
         )
-        for entry in error.errors:
-            err.print(f"  {_field(entry)}: {plain(entry.get('message') or entry.get('detail') or entry)}")
+        if len(error.errors) > 1:  # a single one is what the sentence above says
+            for entry in error.errors:
+                err.print(f"  {plain(entry.get('field') or 'request')}: {plain(entry.get('message', ''))}")
         if error.status == 401:
             err.print("  Set PERDURE_API_KEY to a key that this server knows.")
         if error.request_id and error.status >= 500:
@@ -56,7 +57,3 @@ def explain(error: PerdureClientError) -> int:
         return EXIT_API_ERROR
     err.print(f"[red]✗[/] {plain_lines(error)}")
     return EXIT_USAGE if isinstance(error, LocalStackError) else EXIT_API_ERROR
-
-
-def _field(entry: dict[str, object]) -> str:
-    return plain(entry.get("field") or entry.get("path") or entry.get("loc") or "request")

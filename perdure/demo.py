@@ -74,7 +74,8 @@ def run_demo(home: Path, *, quick: bool, as_json: bool) -> int:
     _introduce(out, data, quick=quick)
     with _service(home, out) as (client, service_pid):
         spec = data.spec(quick=quick)
-        faults = [Fault("trainer", at_share=0.25), Fault("worker", at_share=0.6)]
+        epochs = spec["hyperparameters"]["epochs"]
+        faults = [Fault("trainer", after_epochs=1), Fault("worker", after_epochs=epochs // 2)]
         plan = FaultPlan(client, service_pid, faults)
         out.print("\n[bold]Run 1[/]: killed twice on its way", soft_wrap=True)
         killed = _train(client, spec, plan, home / "killed.pth", out)

@@ -16,7 +16,7 @@ WEIGHTS_FILE = "mobilenet_v2-b0353104.pth"
 #: The share of each class that is kept for validation, chosen by a hash of the file's name.
 VALIDATION_SHARE = 0.2
 #: Images of each class and split in the quick variant.
-QUICK_TRAIN, QUICK_VAL = 48, 16
+QUICK_TRAIN, QUICK_VAL = 120, 30
 DRAWINGS_TRAIN, DRAWINGS_VAL = 200, 50
 
 LICENCE = (
@@ -48,8 +48,8 @@ class DemoData:
                 "dropout": 0.2,
             },
             "hyperparameters": {
-                "epochs": 3 if quick else 5,
-                "batch_size": 16 if quick else 32,
+                "epochs": 4 if quick else 6,
+                "batch_size": 8 if quick else 32,
                 "image_size": 64 if quick else 96,
                 "optimizer": "adam",
                 "lr": 0.001,

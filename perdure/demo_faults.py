@@ -21,9 +21,9 @@ class Fault:
     """A kill that is due once the job has come so far."""
 
     target: str  #: "trainer" or "worker"
-    at_share: float  #: of all steps
+    after_epochs: int  #: so many are committed
     min_uncommitted_share: float = 0.25  #: of an epoch's steps, since the last checkpoint
-    max_uncommitted_share: float = 0.8  #: so that the next checkpoint does not slip in between
+    max_uncommitted_share: float = 0.85  #: so that the next checkpoint does not slip in between
 
     def is_due(self, job: Job, committed_step: int) -> bool:
         """Whether the job is now in the middle of work that is not saved yet."""
@@ -35,7 +35,7 @@ class Fault:
         steps_an_epoch = progress.steps / progress.epochs
         uncommitted = (progress.step - committed_step) / steps_an_epoch
         return (
-            progress.step >= self.at_share * progress.steps
+            progress.epochs_done >= self.after_epochs
             and self.min_uncommitted_share <= uncommitted <= self.max_uncommitted_share
         )
 

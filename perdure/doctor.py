@@ -93,12 +93,14 @@ def server(client_factory: Callable[[], Any] = connect) -> Iterator[Finding]:
 def from_health(health: dict[str, Any]) -> Iterator[Finding]:
     """Findings from the answer of /health/ready: its checks, or the problem that it is not ready for."""
     if health.get("status") != "ready":
-        yield Finding("database", "fail", str(health.get("detail") or "the server is not ready"))
+        yield Finding("server database", "fail", str(health.get("detail") or "the server is not ready"))
         return
     for name, check in health.get("checks", {}).items():
         is_good = check.get("status") == "ok"
         advice = "" if is_good else ADVICE.get(name, "The server's log has more.")
-        yield Finding(name, "ok" if is_good else "warn", str(check.get("detail") or check["status"]), advice)
+        yield Finding(
+            f"server {name}", "ok" if is_good else "warn", str(check.get("detail") or check["status"]), advice
+        )
 
 
 def _packages() -> Finding:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from perdure import terminal as t
 from perdure.following import AttemptEnded, Change, EpochDone, Recovered, StatusChanged
-from perdure.types import Job
+from perdure.types import Attempt, Job
 
 #: What a trainer does, as people say it.
 PHASES = {
@@ -102,12 +102,22 @@ def describe(change: Change) -> str | None:
                 else ""
             )
             return f"[yellow]▲[/] attempt {attempt.attempt} ended: {t.cause(attempt.end_cause)}{noticed}"
-        case Recovered(attempt, _):
+        case Recovered(attempt, previous):
             again = attempt.steps_redone or 0
             steps = f"{again} step{'' if again == 1 else 's'} to do again"
-            after = t.seconds(attempt.restart_seconds)
+            after = t.seconds(restart_seconds(attempt, previous))
             return f"[green]▶[/] attempt {attempt.attempt} trains again after {after}, {steps}"
         case StatusChanged(job) if job.status not in {"running", "succeeded"}:
             reason = f"  [dim]{t.plain(job.status_reason)}[/]" if job.status_reason else ""
             return f"[dim]·[/] {t.status(job.status)}{reason}"
     return None
+
+
+def restart_seconds(attempt: Attempt, previous: Attempt) -> float | None:
+    """From the end of one attempt, as it was noticed, to the first step of the next."""
+    if attempt.restart_seconds is not None:
+        return attempt.restart_seconds
+    # Another worker process took over: it cannot know on its own clock when the one before was found dead.
+    if attempt.first_step_at is None or previous.ended_at is None:
+        return None
+    return max(0.0, (attempt.first_step_at - previous.ended_at).total_seconds())

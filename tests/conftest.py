@@ -1,11 +1,13 @@
 """Real servers, one of each for a test process, started when the first test asks for it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.servers.postgres import PostgresServer
 from tests.servers.valkey import ValkeyServer
+from tests.stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,19 @@ def valkey() -> Iterator[ValkeyServer]:
     """A broker that tests share: whoever stops or freezes it starts it again."""
     with ValkeyServer() as server:
         yield server
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Stack]:
+    """``make_stack("sqlite" | "postgresql", VARIABLE=value, …)``: the service as processes, to be broken."""
+
+    def make(kind: str, **environment: str) -> Stack:
+        broker: ValkeyServer = request.getfixturevalue("valkey")
+        if kind == "postgresql":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            database_url = server.create_database()
+        else:
+            database_url = f"sqlite:///{tmp_path / 'perdure.db'}"
+        return Stack(tmp_path / "home", database_url, broker.url, environment)
+
+    return make

@@ -75,6 +75,8 @@ class Lease:
                 _log.warning("lease.not_renewed", job_id=self._fence.job_id, error=str(error.__cause__))
                 pause = min(_RETRY_SECONDS, self._settings.heartbeat_seconds)
                 continue
+            if self._ended.is_set():  # the answer came late: there is nobody left to tell
+                return
             self._on_renewed(before)
             self.heard(requests)
             pause = self._settings.heartbeat_seconds

@@ -255,12 +255,13 @@ def encode(message: Message) -> bytes:
 
 def decode(line: bytes) -> Message:
     """The message of one line. Raises ValueError for anything else."""
-    kind, fields = json.loads(line)
-    if kind not in _TYPES:
-        raise ValueError(f"unknown message {kind!r}")
-    for name, build in _NESTED.get(kind, {}).items():
-        fields[name] = build(fields[name])
-    message: Message = _TYPES[kind](**fields)
+    try:
+        kind, fields = json.loads(line)
+        for name, build in _NESTED.get(kind, {}).items():
+            fields[name] = build(fields[name])
+        message: Message = _TYPES[kind](**fields)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a message: {line[:200]!r}") from error
     return message
 
 

@@ -65,9 +65,13 @@ class Presence:
                     )
                     registered = True
                 else:
-                    job_store.worker_beat(self._db, self._owner.worker_id, self._supervisor.job_id)
+                    registered = job_store.worker_beat(
+                        self._db, self._owner.worker_id, self._supervisor.job_id
+                    )
             except DatabaseUnavailable as error:
                 _log.warning("worker.beat_unheard", error=str(error.__cause__))
+            except Exception:  # noqa: BLE001 - as below; a schema that is not there yet, for example
+                _log.exception("worker.beat_failed")
             self._stopping.wait(self._settings.heartbeat_seconds)
 
     def _look_for_work(self) -> None:

@@ -2,7 +2,7 @@
 
 from models.job_state import Phase
 
-_LIMITS = {
+_LIMITS: dict[str, float] = {
     Phase.STARTING: 180.0,  # a large weights file from a slow disk ticks only at its end
     Phase.DATASET: 60.0,
     Phase.TRAINING: 30.0,
@@ -22,15 +22,15 @@ class StallWatch:
         self._least_seconds = least_seconds
         self._phase = str(Phase.STARTING)
         self._since = now
-        self._slowest = 0.0
+        self._slowest: dict[str, float] = {}  # by phase: a checkpoint in between changes no step's pace
         self._suspended = False
 
     def progressed(self, phase: str, now: float) -> None:
         """Something moved. The first tick of a phase belongs to what led up to it, not to its pace."""
-        if phase == self._phase and phase != Phase.STARTING:
-            self._slowest = max(self._slowest, now - self._since)
-        elif phase != self._phase:
-            self._slowest = 0.0 if phase not in {Phase.TRAINING, Phase.VALIDATION} else self._slowest
+        took = now - self._since
+        # A tick that took longer than the limit was not looked at meanwhile: we slept, it was not slow.
+        if phase == self._phase and phase != Phase.STARTING and took <= self.limit_seconds:
+            self._slowest[phase] = max(self._slowest.get(phase, 0.0), took)
         self._phase = phase
         self._since = now
 
@@ -39,14 +39,14 @@ class StallWatch:
         self._suspended = suspended
         self._since = now
 
-    def excuse(self, seconds: float) -> None:
+    def excuse(self, seconds: float, now: float) -> None:
         """Time in which this process itself was not running does not count against the trainer."""
-        self._since += seconds
+        self._since = min(now, self._since + seconds)
 
     @property
     def limit_seconds(self) -> float:
-        least = self._least_seconds or _LIMITS.get(Phase(self._phase), 60.0)
-        return max(least, _PATIENCE * self._slowest)
+        least = self._least_seconds or _LIMITS.get(self._phase, 60.0)
+        return max(least, _PATIENCE * self._slowest.get(self._phase, 0.0))
 
     def stalled_for(self, now: float) -> float | None:
         """The seconds without progress once they exceed the limit, else None."""

@@ -187,7 +187,7 @@ class Supervisor:
                 raise LeaseLost
             # This thread itself was held up (SIGSTOP, a slow database): no trainer's fault.
             if now - looked_at > 5.0:
-                attempt.watch.excuse(now - looked_at)
+                attempt.watch.excuse(now - looked_at, now)
             looked_at = now
             attempt.flush(now=now)
 

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,13 +62,16 @@ class _Piped:
         self._exit_fd = exit_fd  #: becomes readable when the process has ended
         self._buffer = LineBuffer()
         self._outbox_open = True
+        self._sending = threading.Lock()  # a late heartbeat must not hit the number of a closed pipe
+        self._is_closed = False
         os.set_blocking(inbox, False)
         os.set_blocking(outbox, False)
 
     def send(self, message: ToTrainer) -> None:
         """Unbuffered and never blocking: a frozen trainer misses heartbeats, it does not freeze us."""
-        with contextlib.suppress(BrokenPipeError, BlockingIOError):
-            os.write(self._inbox, encode(message))
+        with self._sending, contextlib.suppress(BrokenPipeError, BlockingIOError):
+            if not self._is_closed:
+                os.write(self._inbox, encode(message))
 
     def receive(self, timeout: float, wake_fd: int) -> Iterator[FromTrainer]:
         """What the trainer said, waiting at most ``timeout`` seconds for it, its end, or ``wake_fd``."""
@@ -88,8 +92,10 @@ class _Piped:
         return bool(select.select([self._exit_fd], [], [], 0)[0])
 
     def close(self) -> None:
-        for descriptor in (self._inbox, self._outbox, self._exit_fd):
-            os.close(descriptor)
+        with self._sending:
+            self._is_closed = True
+            for descriptor in (self._inbox, self._outbox, self._exit_fd):
+                os.close(descriptor)
 
 
 class ForkedTrainer(_Piped):

@@ -1,5 +1,6 @@
 """Keeps one zygote alive, and asks it for trainers."""
 
+import contextlib
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ _log = structlog.get_logger()
 
 #: Importing torch from a cold disk may take this long.
 READY_SECONDS = 120.0
+#: Once it is up, a fork takes milliseconds.
+REPLY_SECONDS = 10.0
 _MAX_REPLY = 4096
 
 
@@ -35,7 +38,8 @@ class ZygoteKeeper:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._channel: socket.socket | None = None
+        self._wire: socket.socket | None = None  # to the zygote of the moment, ready or not
+        self._channel: socket.socket | None = None  # the same, once it is ready
         self._replies: list[tuple[dict[str, int], list[int]]] = []
         self._statuses: dict[int, int] = {}
         self._stopping = False
@@ -47,19 +51,25 @@ class ZygoteKeeper:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                if not self._changed.wait_for(lambda: self._channel, deadline - time.monotonic()):
+                self._changed.wait_for(lambda: self._channel or self._stopping, deadline - time.monotonic())
+                if self._channel is None:
                     raise TrainerCrashed("The zygote did not come up; the worker's log says why.")
                 channel, pid = self._channel, self.pid
                 try:
-                    socket.send_fds(channel, [b"fork"], [inbox, outbox, log])  # type: ignore[arg-type]
+                    socket.send_fds(channel, [b"fork"], [inbox, outbox, log])
                 except OSError:  # it died a moment ago and the thread has not seen it yet
                     self._lost(channel)
                     continue
-                while self._replies == [] and self.pid == pid and time.monotonic() < deadline:
-                    self._changed.wait(deadline - time.monotonic())
+                heard = self._changed.wait_for(
+                    lambda asked=pid: self._replies or self.pid != asked, REPLY_SECONDS
+                )
                 if self._replies:
                     reply, descriptors = self._replies.pop()
                     return Forked(reply["forked"], descriptors[0])
+                if not heard:
+                    # Its answer, if it comes, must not be taken for one to a later request.
+                    _hang_up(channel)
+                    raise TrainerCrashed("The zygote does not answer; another is started.")
 
     def wait_ready(self, timeout: float) -> bool:
         """Whether a trainer could be forked within this time; True as well once the keeper stops."""
@@ -76,8 +86,7 @@ class ZygoteKeeper:
         """End the zygote, and with it whatever it still runs."""
         with self._changed:
             self._stopping = True
-            if self._channel is not None:
-                self._channel.shutdown(socket.SHUT_RDWR)
+            _hang_up(self._wire)
             self._changed.notify_all()
 
     def _keep(self) -> None:
@@ -93,6 +102,10 @@ class ZygoteKeeper:
     def _live_through_one(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
+            with self._changed:
+                self._wire = ours
+                if self._stopping:
+                    return
             process = _start_zygote(theirs)
             theirs.close()
             try:
@@ -115,6 +128,7 @@ class ZygoteKeeper:
             if "ready" in reply:
                 self._channel, self.pid = channel, reply["ready"]
             elif "forked" in reply:
+                self._statuses.pop(reply["forked"], None)  # of an earlier child of this number
                 self._replies.append((reply, descriptors))
             else:
                 self._statuses[reply["exited"]] = reply["status"]
@@ -122,10 +136,17 @@ class ZygoteKeeper:
 
     def _lost(self, channel: socket.socket | None) -> None:
         with self._changed:
-            if self._channel is channel:
+            if self._wire is channel:
                 self._channel = self.pid = None
                 self._replies.clear()
             self._changed.notify_all()
+
+
+def _hang_up(channel: socket.socket | None) -> None:
+    """The keeper's thread sees the end of the conversation, and ends the zygote."""
+    if channel is not None:
+        with contextlib.suppress(OSError):
+            channel.shutdown(socket.SHUT_RDWR)
 
 
 def _start_zygote(channel: socket.socket) -> subprocess.Popen[bytes]:

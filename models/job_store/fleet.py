@@ -1,6 +1,6 @@
 """The workers that there are, so that people can see them; leases never depend on these rows."""
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 
 from models.database import Database
 from models.host import Owner
@@ -8,7 +8,7 @@ from models.job_store.fence import JobRow
 from models.job_store.progress import insert_or_replace
 from models.tables import workers
 
-#: Workers that ended are shown for a day.
+#: Workers that ended, or fell silent, are shown for a day.
 _FORGET_AFTER_SECONDS = 86_400.0
 
 
@@ -27,21 +27,21 @@ def register_worker(
                 "started_at": db.now(), "heartbeat_at": db.now(), "heartbeat": db.lease_now(),
             }],
         )  # fmt: skip
-        tx.execute(
-            delete(workers).where(
-                workers.c.status != "online", workers.c.heartbeat < db.lease_now() - _FORGET_AFTER_SECONDS
-            )
-        )
+        silent = workers.c.heartbeat < db.lease_now() - _FORGET_AFTER_SECONDS
+        if db.is_sqlite:  # its clock began anew with this boot, which no worker survived
+            silent = or_(silent, workers.c.boot_id != owner.boot_id)
+        tx.execute(delete(workers).where(silent))
 
 
-def worker_beat(db: Database, worker_id: str, job_id: str | None) -> None:
-    """Still here, and busy with this job."""
+def worker_beat(db: Database, worker_id: str, job_id: str | None) -> bool:
+    """Still here, and busy with this job. False for a worker that was silent until it was forgotten."""
     with db.writing() as tx:
-        tx.execute(
+        beaten = tx.execute(
             update(workers)
             .where(workers.c.id == worker_id)
             .values(heartbeat_at=db.now(), heartbeat=db.lease_now(), job_id=job_id, status="online")
         )
+    return beaten.rowcount == 1
 
 
 def worker_stopped(db: Database, worker_id: str) -> None:

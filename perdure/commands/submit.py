@@ -128,15 +128,15 @@ def _send(
                 _warn(answer.get("warnings"))
             return
         job = client.jobs.create(spec, idempotency_key=idempotency_key)
+    if not as_json:
+        t.console().print(f"[green]✓[/] {t.plain(job.id)} is {t.status(job.status)}.")
+        _warn(job.warnings)
     if watch:
         watch_job(job.id, as_json=as_json)
     elif as_json:
         t.print_json(job.model_dump(mode="json"))
     else:
-        out = t.console()
-        out.print(f"[green]✓[/] {t.plain(job.id)} is {t.status(job.status)}.")
-        out.print(f"  [dim]perdure watch {t.plain(job.id)}[/]")
-        _warn(job.warnings)
+        t.console().print(f"  [dim]perdure watch {t.plain(job.id)}[/]")
 
 
 def _warn(warnings: list[str] | None) -> None:

@@ -108,7 +108,7 @@ IMPOSSIBLE_ROWS = {
         started_at=NOW,
         heartbeat_at=NOW,
         heartbeat=0.0,
-    ),  # fmt: skip
+    ),
 }
 
 

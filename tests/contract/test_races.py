@@ -1,4 +1,4 @@
-"""Users, workers and reconcilers at the same moment: one of them wins, and the trail tells a legal story (I7).
+"""Users, workers and reconcilers at the same moment: one wins, and the trail tells a legal story (I7).
 
 After each test the invariants are checked: events without gaps on a legal path, a ledger without holes.
 """

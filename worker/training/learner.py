@@ -31,7 +31,7 @@ class Learner:
         self._optimizer = build_optimizer(self.network.parameters(), hyperparameters, numerics.optimizer_impl)
         self._criterion = nn.CrossEntropyLoss(label_smoothing=hyperparameters.label_smoothing)
         self._normalise = Normalisation(device, numerics.format)
-        self._copies = {"model_state_dict": Snapshot(), "optimizer_state_dict": Snapshot()}
+        self._model_copy, self._optimizer_copy = Snapshot(contiguous=True), Snapshot()
 
     def train(self) -> None:
         """Before the steps of an epoch: validation leaves the network in eval mode."""
@@ -68,13 +68,19 @@ class Learner:
     def snapshot(self) -> dict[str, Any]:
         """Copies, overwritten by the next call; each tree apart, so that either can be saved alone."""
         self._expect_finite_weights()
+        optimizer = self._optimizer.state_dict()
         return {
-            "model_state_dict": self._copies["model_state_dict"].take(self.network.state_dict()),
-            "optimizer_state_dict": self._copies["optimizer_state_dict"].take(self._optimizer.state_dict()),
+            "model_state_dict": self._model_copy.take(self.network.state_dict()),
+            # The implementation belongs to the numerics, not to the state: fused Adam computes nonsense,
+            # without a word, for parameters whose memory format differs from their moments'.
+            "optimizer_state_dict": self._optimizer_copy.take(
+                {**optimizer, "param_groups": _with_implementation(optimizer, None)}
+            ),
         }
 
     def restore_optimizer(self, state_dict: dict[str, Any]) -> None:
-        self._optimizer.load_state_dict(state_dict)
+        groups = _with_implementation(state_dict, self._numerics.optimizer_impl)
+        self._optimizer.load_state_dict({**state_dict, "param_groups": groups})
 
     def _move(self, labels: torch.Tensor) -> torch.Tensor:
         return labels.to(self._device, non_blocking=True)
@@ -84,3 +90,8 @@ class Learner:
         norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
         if not torch.stack([norm.float() for norm in norms]).isfinite().all():
             raise NonFiniteLoss
+
+
+def _with_implementation(state_dict: dict[str, Any], implementation: str | None) -> list[dict[str, Any]]:
+    flags = {name: implementation == name if implementation else None for name in ("fused", "foreach")}
+    return [{**group, **flags} for group in state_dict["param_groups"]]

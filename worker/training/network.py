@@ -159,7 +159,7 @@ def _assemble(architecture: Architecture) -> Classifier:
 
 
 def load(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give the network these tensors as its own, without copying. Raises WeightsInvalid.
+    """Give the network these tensors as its own, without a copy. Raises WeightsInvalid.
 
     The error names the first tensor that does not fit, with both shapes.
     """
@@ -175,7 +175,8 @@ def load(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     for name in tensors:
         if name not in expected:
             raise WeightsInvalid(f"The weights have a tensor {name!r} that the architecture does not know.")
-    given = OrderedDict((name, tensors[name].to(expected[name].dtype)) for name in expected)
+    # In one order of elements, whatever the file's: it decides which kernels run, and so the last bits.
+    given = OrderedDict((name, tensors[name].to(expected[name].dtype).contiguous()) for name in expected)
     given._metadata = expected._metadata  # type: ignore[attr-defined]  # MNASNet asks for its version
     network.load_state_dict(given, strict=True, assign=True)
 

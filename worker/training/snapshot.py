@@ -16,11 +16,13 @@ ALIGNMENT = 64
 class Snapshot:
     """The buffers for one tree of dicts, lists and tensors; another tree of the same shape reuses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, contiguous: bool = False) -> None:
+        """``contiguous`` gives copies the usual order of elements, whatever order is trained in."""
+        self._contiguous = contiguous
         self._buffers: dict[torch.dtype, torch.Tensor] = {}
 
     def take(self, tree: Any) -> Any:
-        """The same tree with copies for tensors, of equal values, types, shapes and strides, on the CPU.
+        """The same tree with copies for tensors, of equal values, types and shapes, on the CPU.
 
         Copies of the same type share one storage. They are overwritten by the next call.
         """
@@ -34,7 +36,8 @@ class Snapshot:
         used = dict.fromkeys(sizes, 0)
 
         def copy(tensor: torch.Tensor) -> torch.Tensor:
-            place = self._buffers[tensor.dtype].as_strided(tensor.shape, _strides(tensor), used[tensor.dtype])
+            strides = _strides(tensor, self._contiguous)
+            place = self._buffers[tensor.dtype].as_strided(tensor.shape, strides, used[tensor.dtype])
             used[tensor.dtype] += _room(tensor)
             return place.copy_(tensor.detach())
 
@@ -47,11 +50,12 @@ def _room(tensor: torch.Tensor) -> int:
     return -(-tensor.numel() // step) * step
 
 
-def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Of the tensor itself if it fills its extent, as those in channels_last do; else contiguous ones."""
+def _strides(tensor: torch.Tensor, contiguous: bool) -> tuple[int, ...]:
+    """The tensor's own if it fills its extent, as in channels_last; else, or if asked for, contiguous ones."""
     extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    strides = tensor.stride() if extent == tensor.numel() else tensor.contiguous().stride()
-    return tuple(strides)
+    if extent == tensor.numel() and not contiguous:
+        return tuple(tensor.stride())
+    return tuple(torch.empty(tensor.shape, device="meta").stride())
 
 
 def _tensors(tree: Any) -> Iterator[torch.Tensor]:

@@ -136,7 +136,9 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'running'"),
             postgresql_where=sa.text("status = 'running'"),
         )
-        batch_op.create_index("ix_jobs_status", ["status", "id"], unique=False)
+        batch_op.create_index("ix_jobs_listed", ["tenant_id", "id"], unique=False)
+        batch_op.create_index("ix_jobs_listed_by_name", ["tenant_id", "name", "id"], unique=False)
+        batch_op.create_index("ix_jobs_listed_by_status", ["tenant_id", "status", "id"], unique=False)
         batch_op.create_index("uq_jobs_idempotency", ["tenant_id", "idempotency_key"], unique=True)
 
     op.create_table(
@@ -276,7 +278,9 @@ def downgrade() -> None:
     op.drop_table("workers")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("uq_jobs_idempotency")
-        batch_op.drop_index("ix_jobs_status")
+        batch_op.drop_index("ix_jobs_listed_by_status")
+        batch_op.drop_index("ix_jobs_listed_by_name")
+        batch_op.drop_index("ix_jobs_listed")
         batch_op.drop_index(
             "ix_jobs_leases",
             sqlite_where=sa.text("status = 'running'"),

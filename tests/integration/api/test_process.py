@@ -138,19 +138,25 @@ def test_killed_and_started_again_it_goes_on(own: Stack) -> None:
     assert own.job(job_id)["status"] == "queued"
 
 
-def test_a_taken_port_is_one_sentence(own: Stack) -> None:
+def test_a_taken_port_is_one_sentence(on_sqlite: Stack) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "api"], env=own._env(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "api"],
+        env=on_sqlite._env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 1
     assert "Cannot listen on" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_slow_sender_of_headers_is_cut_off(tmp_path: Path) -> None:
+def test_slow_senders_are_cut_off(tmp_path: Path) -> None:
     stack = installation(tmp_path, f"sqlite:///{tmp_path / 'perdure.db'}")
     code = (
         "import sys, api.protocol\n"
-        "api.protocol.HEADER_SECONDS = 1.0\n"
+        "import api.body\n"
+        "api.protocol.HEADER_SECONDS = api.body.MAX_SECONDS = 1.0\n"
         "from api.__main__ import main\n"
         "sys.exit(main())"
     )
@@ -173,10 +179,16 @@ def test_a_slow_sender_of_headers_is_cut_off(tmp_path: Path) -> None:
                     time.sleep(0.1)
             assert time.monotonic() - began < 5.0
             assert read_all(silent) == b"" and read_all(kept) == b""
+        with connect(stack) as slow:
+            slow.sendall(
+                b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            assert read_all(slow).startswith(b"HTTP/1.1 408")
 
 
-def test_a_request_longer_than_the_header_limit_is_answered(own: Stack) -> None:
-    with connect(own) as connection:
+def test_a_body_in_single_bytes_is_answered(on_sqlite: Stack) -> None:
+    with connect(on_sqlite) as connection:
         body = b'{"dataset": {"path": "flowers"}, "model": {"weights": null}}'
         connection.sendall(
             b"POST /jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"

@@ -40,8 +40,12 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
     "lone surrogate": (with_field(r'"name": "\ud800"'), 422, "validation_failed"),
     "lone surrogate as a key": (with_field(r'"metadata": {"\udfff": "x"}'), 422, "validation_failed"),
     "lone surrogate, nested": (with_field(r'"metadata": {"x": ["\ud800"]}'), 422, "validation_failed"),
+    "80 000 unknown fields": (
+        json.dumps({f"k{i:05d}": 1 for i in range(80_000)}).encode(), 422, "validation_failed",
+    ),
+    "500 000 numbers": (b"[" + b"1," * 499_999 + b"1]", 422, "validation_failed"),
     "more than a MiB": (GOOD + b" " * 2**20, 413, "body_too_large"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -32,7 +32,7 @@ def test_a_queued_job_says_why_it_waits(client: TestClient, submit: Callable[...
     assert first["status_reason"] == "No worker is online; the job starts as soon as one is."
     worker.register()
     assert reason(client, first) == "Waits for a free worker."
-    assert reason(client, second) == "Waits for a free worker; 1 jobs are ahead."
+    assert reason(client, second) == "Waits for a free worker; 1 job is ahead."
     assert "No cuda worker is online" in reason(client, on_cuda)
 
 

@@ -126,7 +126,10 @@ def test_a_refusal_shows_the_servers_words_and_fields(run: Run, server: Any) -> 
         422,
         "validation_failed",
         "The spec is wrong.",
-        errors=[{"field": "hyperparameters.epochs", "message": "[b]too small[/b]", "code": "x"}],
+        errors=[
+            {"field": "hyperparameters.epochs", "message": "[b]too small[/b]", "code": "x"},
+            {"field": "seed", "message": "too big", "code": "x"},
+        ],
     )
     code, out, err = run("submit", "--data", "flowers", "--epochs", "0")
     assert code == connection.EXIT_API_ERROR == 3

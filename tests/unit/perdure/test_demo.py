@@ -97,7 +97,7 @@ def test_a_preparation_that_broke_off_leaves_nothing(tmp_path: Path, monkeypatch
 
 
 def job(step: int, *, phase: str = "training", status: str = "running", attempt: int = 1) -> Job:
-    progress = {"phase": phase, "epoch": 1, "epochs": 5, "step": step, "steps": 100}
+    progress = {"phase": phase, "epochs_done": step // 20, "epochs": 5, "step": step, "steps": 100}
     return Job.model_validate({"id": "j", "status": status, "attempt": attempt, "progress": progress})
 
 
@@ -113,7 +113,7 @@ def job(step: int, *, phase: str = "training", status: str = "running", attempt:
     ],
 )
 def test_a_kill_is_due_in_the_middle_of_unsaved_work(state: Job, committed: int, is_due: bool) -> None:
-    assert Fault("trainer", at_share=0.25).is_due(state, committed) == is_due
+    assert Fault("trainer", after_epochs=1).is_due(state, committed) == is_due
 
 
 def plan_of(client: Perdure, server: Any, committed: int, *faults: Fault) -> FaultPlan:
@@ -131,7 +131,7 @@ def sleeper() -> Any:
 
 
 def test_each_fault_has_its_turn_after_the_recovery_from_the_one_before(client: Perdure, server: Any) -> None:
-    faults = [Fault("trainer", at_share=0.25), Fault("worker", at_share=0.6)]
+    faults = [Fault("trainer", after_epochs=1), Fault("worker", after_epochs=3)]
     plan = plan_of(client, server, 20, *faults)
     first, second = sleeper(), sleeper()
     kill = plan.after_poll(job(30), [attempt(1, first.pid)])
@@ -150,7 +150,7 @@ def test_each_fault_has_its_turn_after_the_recovery_from_the_one_before(client: 
 
 
 def test_a_process_that_is_not_ours_is_never_hit(client: Perdure, server: Any) -> None:
-    plan = plan_of(client, server, 20, Fault("trainer", at_share=0.25))
+    plan = plan_of(client, server, 20, Fault("trainer", after_epochs=1))
     plan.service_pid = 2**22 + 1
     process = sleeper()
     assert plan.after_poll(job(30), [attempt(1, process.pid)]) is None
@@ -167,7 +167,7 @@ DATA = DemoData("solar-cells", 10, 5, ["a", "b"], has_photographs=True, has_weig
 
 
 def run_of(digest: str, *, kills: int, val_loss: float = 0.5) -> Run:
-    fault = Fault("trainer", at_share=0.25)
+    fault = Fault("trainer", after_epochs=1)
     return Run(
         job=Job(id="job_1", status="succeeded", weights_sha256=digest),
         attempts=[attempt(1, 1), attempt(2, 2, steps_redone=7)][: kills + 1],

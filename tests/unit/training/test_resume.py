@@ -1,4 +1,4 @@
-"""An interrupted run ends with the weights, optimizer state and metrics of an undisturbed one, bit for bit."""
+"""An interrupted run ends as an undisturbed one: weights, optimizer state and metrics, bit for bit."""
 
 import itertools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.training.conftest import Job, Recorded, Trainer
+from tests.unit.training.jobs import Job, Recorded, Trainer
 from worker.messages import (
     Cancel,
     CheckpointRejected,
@@ -222,7 +222,7 @@ def test_damaged_checkpoints_are_passed_over(new_job: Callable[..., Job], damage
 
 
 def test_precision_and_threads_of_the_first_attempt_stay(new_job: Callable[..., Job]) -> None:
-    job = new_job(epochs=1, precision="bfloat16")
+    job = new_job(epochs=1, precision="bfloat16", threads=2)
     first = job.run()
     numerics = first.only(Prepared).numerics
     assert numerics["precision"] == "bfloat16" and numerics["threads"] == 2
