@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -60,9 +61,7 @@ class ZygoteKeeper:
                 except OSError:  # it died a moment ago and the thread has not seen it yet
                     self._lost(channel)
                     continue
-                heard = self._changed.wait_for(
-                    lambda asked=pid: self._replies or self.pid != asked, REPLY_SECONDS
-                )
+                heard = self._changed.wait_for(partial(self._is_settled, pid), REPLY_SECONDS)
                 if self._replies:
                     reply, descriptors = self._replies.pop()
                     return Forked(reply["forked"], descriptors[0])
@@ -70,6 +69,10 @@ class ZygoteKeeper:
                     # Its answer, if it comes, must not be taken for one to a later request.
                     _hang_up(channel)
                     raise TrainerCrashed("The zygote does not answer; another is started.")
+
+    def _is_settled(self, asked: int | None) -> bool:
+        """A fork was answered, or the zygote that was asked for it is gone."""
+        return bool(self._replies) or self.pid != asked
 
     def wait_ready(self, timeout: float) -> bool:
         """Whether a trainer could be forked within this time; True as well once the keeper stops."""

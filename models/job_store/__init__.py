@@ -32,9 +32,7 @@ from models.job_store.reading import (
     job_checkpoints,
     job_events,
     list_jobs,
-    queue_position,
     step_metrics,
-    surviving_step_seconds,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
 from models.job_store.submission import create_job
@@ -71,7 +69,6 @@ __all__ = [
     "overview",
     "pause",
     "prepared",
-    "queue_position",
     "record_event",
     "record_metrics",
     "record_progress",
@@ -83,7 +80,6 @@ __all__ = [
     "resume",
     "retry",
     "step_metrics",
-    "surviving_step_seconds",
     "trainer_started",
     "worker_beat",
     "worker_stopped",

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from models.database import Database
 from models.job_state import JobStatus
@@ -48,7 +49,7 @@ def _queue_positions(tx: Connection) -> dict[str, int]:
 
 
 def _resume_points(tx: Connection, ids: list[str]) -> dict[str, JobRow]:
-    wanted = (
+    wanted: Select[Any] = (
         select(checkpoints.c.job_id, checkpoints.c.id, checkpoints.c.epoch, checkpoints.c.step)
         .join(jobs, and_(jobs.c.id == checkpoints.c.job_id, jobs.c.committed_step == checkpoints.c.step))
         .where(jobs.c.id.in_(ids), checkpoints.c.status == "committed")

@@ -1,9 +1,8 @@
 """What there is to see of jobs; nothing here changes anything."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy import Connection, Select, Table, select, tuple_
 
 from models.database import Database
 from models.errors import ContentGone, NotFound
@@ -39,14 +38,6 @@ def list_jobs(
         wanted = wanted.where(jobs.c.id < after)
     with db.reading() as tx:
         return list(tx.execute(wanted.order_by(jobs.c.id.desc()).limit(limit)))
-
-
-def queue_position(db: Database, job: JobRow) -> int:
-    """1 for the job that would be claimed next by a worker that fits."""
-    ahead = or_(jobs.c.priority > job.priority, and_(jobs.c.priority == job.priority, jobs.c.id < job.id))
-    with db.reading() as tx:
-        counted = select(func.count()).where(jobs.c.status == JobStatus.QUEUED, ahead)
-        return 1 + int(tx.execute(counted).scalar_one())
 
 
 def claimable_classes(db: Database) -> list[str]:
@@ -123,17 +114,6 @@ def get_checkpoint(db: Database, job_id: str, which: str, tenant_id: str = "defa
     if row.status != "committed":
         raise ContentGone(f"Checkpoint {row.id} was {row.status}; choose one whose status is committed.")
     return row
-
-
-def surviving_step_seconds(db: Database, job_ids: Sequence[str]) -> dict[str, float]:
-    """Seconds of the epochs that are part of each job's weights."""
-    with db.reading() as tx:
-        summed = (
-            select(epoch_table.c.job_id, func.sum(epoch_table.c.duration_seconds))
-            .where(epoch_table.c.job_id.in_(job_ids))
-            .group_by(epoch_table.c.job_id)
-        )
-        return {job_id: float(seconds or 0.0) for job_id, seconds in tx.execute(summed)}
 
 
 def _job(tx: Connection, job_id: str, tenant_id: str) -> JobRow:

@@ -1,6 +1,7 @@
 """What users ask of a job: each request is one transaction that either has its effect or says why not."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -81,7 +82,8 @@ def retry(db: Database, job_id: str) -> Answer:
             raise WrongState(f"The job is {job.status}; only a failed or cancelled job can be retried.")
         return _move(
             tx, db, job, JobStatus.QUEUED, EventType.RETRIED,
-            failures=0, losses=0, error_code=None, error_message=None, finished_at=None, **_queued(db, job),
+            failures=0, losses=0, error_code=None, error_message=None, **_queued(db, job),
+            **_unfinished(tx, db, job),
         )  # fmt: skip
 
 
@@ -98,8 +100,8 @@ def extend(db: Database, job_id: str, additional_epochs: int, scheduler: str | N
         return _move(
             tx, db, job, JobStatus.QUEUED, EventType.EXTENDED,
             segments=[*planned, segment.model_dump()], epochs=job.epochs_done + additional_epochs,
-            steps=None, weights_sha256=None, finished_at=None, failures=0, losses=0, verify_next=True,
-            **_queued(db, job),
+            steps=None, weights_sha256=None, failures=0, losses=0, verify_next=True,
+            **_queued(db, job), **_unfinished(tx, db, job),
         )  # fmt: skip
 
 
@@ -136,8 +138,17 @@ def _queued(db: Database, job: JobRow) -> dict[str, Any]:
 def _unpaused(tx: Connection, db: Database, job: JobRow) -> dict[str, Any]:
     if job.paused_at is None:
         return {}
-    seconds = (tx.execute(select(db.now())).scalar_one() - job.paused_at).total_seconds()
-    return {"paused_at": None, "paused_seconds": job.paused_seconds + max(0.0, seconds)}
+    return {"paused_at": None, "paused_seconds": _idle_since(tx, db, job, job.paused_at)}
+
+
+def _unfinished(tx: Connection, db: Database, job: JobRow) -> dict[str, Any]:
+    """The time that a job lay finished is no loss of its goodput."""
+    return {"finished_at": None, "paused_seconds": _idle_since(tx, db, job, job.finished_at)}
+
+
+def _idle_since(tx: Connection, db: Database, job: JobRow, since: datetime) -> float:
+    idle = tx.execute(select(db.now())).scalar_one() - since
+    return float(job.paused_seconds + max(0.0, idle.total_seconds()))
 
 
 def _again(tx: Connection, job_id: str) -> JobRow:

@@ -13,8 +13,8 @@ from models.host import ProcessId
 from tests.servers.waiting import until
 from tests.stack import Stack, kill_tree
 
-#: Waited after a commit, so that a kill falls anywhere within an epoch of two seconds or so.
-SOMEWHERE_IN_THE_EPOCH = (0.15, 1.8)
+#: Seconds waited after a commit, so that a kill falls anywhere within an epoch of a second or so.
+SOMEWHERE_IN_THE_EPOCH = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,18 @@ class Killer:
 
         return until(look, seconds=40, what="a trainer")
 
+    def _unfinished(self) -> Any:
+        row = self.row()
+        assert row.finished_at is None, f"the job ended before the kills did: {self.kills}"
+        return row
+
     # -- Moments ---------------------------------------------------------------------------------
 
     def in_mid_epoch(self) -> None:
         """A random time after a commit, with steps done since that no checkpoint holds."""
         at = self.row().committed_step
         until(
-            lambda: self.row().status == "running" and self.row().committed_step > at,
+            lambda: self._unfinished().committed_step > at,
             seconds=60, what="the next commit",
         )  # fmt: skip
         time.sleep(self.random.uniform(*SOMEWHERE_IN_THE_EPOCH))  # the moment itself is what is random

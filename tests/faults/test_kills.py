@@ -12,12 +12,12 @@ from tests.independent import weights_sha256_of
 from tests.results import download_model, event_types, metrics_of
 from tests.specs import full_fine_tune
 
-EPOCHS = 14
+EPOCHS = 18
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.timeout(600)
-def test_a_job_killed_twelve_times_ends_like_one_that_was_left_alone(
+def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
     kind: str, make_stack: Any, tmp_path: Path, record_property: Any
 ) -> None:
     with make_stack(kind) as stack:

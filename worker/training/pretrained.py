@@ -49,9 +49,16 @@ def initial_network(
         tensors = read_file(data_root, weights.file)
     else:
         tensors = _read_published(architecture, weights, downloads, on_bytes)
+    _expect_numbers(tensors)
     classifier = build_empty(architecture)
     load(classifier.module, _with_head(tensors, classifier, seed))
     return classifier
+
+
+def _expect_numbers(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise WeightsInvalid(f"Tensor {name!r} of the weights has values that are not numbers.")
 
 
 def read_file(data_root: Path, relative_path: str) -> Tensors:
@@ -68,7 +75,7 @@ def read_file(data_root: Path, relative_path: str) -> Tensors:
 def _parse(path: Path, name: str) -> Tensors:
     try:
         content: Any
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)

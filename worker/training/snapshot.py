@@ -51,7 +51,7 @@ def _room(tensor: torch.Tensor) -> int:
 
 
 def _strides(tensor: torch.Tensor, contiguous: bool) -> tuple[int, ...]:
-    """The tensor's own if it fills its extent, as in channels_last; else, or if asked for, contiguous ones."""
+    """The tensor's own if they leave no gaps, as in channels_last; else, or if asked for, the usual ones."""
     extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     if extent == tensor.numel() and not contiguous:
         return tuple(tensor.stride())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.training.conftest import ENVIRONMENT
-from tests.unit.training.jobs import Job, Recorded, Trainer, alive, until
+from tests.unit.training.jobs import Job, Recorded, Trainer, alive, children_of, until
 from worker.messages import (
     Cancel,
     CheckpointWritten,
@@ -64,18 +64,18 @@ def test_an_old_heartbeat_does_not_wake(new_job: Callable[..., Job]) -> None:
 
 
 def test_parked_never_begins_to_write(new_job: Callable[..., Job]) -> None:
-    job = new_job(epochs=200, park_after_seconds=1.0)
+    job = new_job(epochs=2000, checkpoint_every={"epochs": 2000}, park_after_seconds=1.0)
     trainer = job.attempt()
-    trainer.send(Heartbeat(boot_seconds()))
+    trainer.send(Heartbeat(boot_seconds() + 1.0))
+    trainer.wait_for(StepDone)
     park(trainer)
     trainer.send(Stop())
-    time.sleep(0.3)
-    before = sorted(path.name for path in job.store.rglob("*.pth*"))
-    assert len(before) == len(trainer.all(CheckpointWritten))
+    time.sleep(0.5)  # long enough to write, if it did
+    assert not list((job.store / "jobs").rglob("*.pth*"))
     trainer.send(Heartbeat(boot_seconds() + 3600.0))
     trainer.read_to_end()
     trainer.only(Stopped)
-    assert len(sorted(job.store.rglob("*.pth"))) > len(before)
+    assert job.file(trainer.only(CheckpointWritten)).exists()
 
 
 def test_parked_leaves_when_cancelled(new_job: Callable[..., Job]) -> None:
@@ -91,9 +91,7 @@ def test_parked_leaves_when_cancelled(new_job: Callable[..., Job]) -> None:
 def test_dies_with_its_supervisor(new_job: Callable[..., Job], loading_workers: int) -> None:
     trainer = new_job(epochs=1000, loading_workers=loading_workers).attempt()
     trainer.wait_for(StepDone)
-    children = [
-        int(pid) for pid in Path(f"/proc/{trainer.pid}/task/{trainer.pid}/children").read_text().split()
-    ]
+    children = children_of(trainer.pid)
     assert len(children) == loading_workers
     trainer.hang_up()
     assert until(lambda: not any(map(alive, [trainer.pid, *children])), seconds=1.0)
@@ -109,9 +107,7 @@ def test_dies_with_its_supervisor_while_parked(new_job: Callable[..., Job]) -> N
 def test_loading_workers_die_with_a_killed_trainer(new_job: Callable[..., Job]) -> None:
     trainer = new_job(epochs=1000, loading_workers=2).attempt()
     trainer.wait_for(StepDone)
-    children = [
-        int(pid) for pid in Path(f"/proc/{trainer.pid}/task/{trainer.pid}/children").read_text().split()
-    ]
+    children = children_of(trainer.pid)
     assert len(children) == 2
     trainer.kill()
     trainer.read_to_end()  # nobody else holds the pipe open
