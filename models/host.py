@@ -71,7 +71,9 @@ def _look_at(pid: int) -> tuple[float, bool]:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError) as error:
             raise psutil.NoSuchProcess(pid) from error
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[0] in {"Z", "X"}
+        # A process is a zombie as soon as its first thread ended; the others may still be on their way out.
+        is_dead = fields[0] in {"Z", "X"} and int(fields[17]) <= 1
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK"), is_dead
     process = psutil.Process(pid)
     return process.create_time(), process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 

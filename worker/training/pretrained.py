@@ -129,8 +129,10 @@ def _with_head(tensors: Tensors, classifier: Classifier, seed: int) -> Tensors:
         for name, tensor in tensors.items()
         if name.startswith(old)
     }
+    # Files from before BatchNorm counted its batches; torch, too, lets them begin at 0.
+    counts = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}
     fits = given and all(expected.get(name) == tensor.shape for name, tensor in given.items())
-    return {**body, **(given if fits else new_head_tensors(classifier, seed))}
+    return {**counts, **body, **(given if fits else new_head_tensors(classifier, seed))}
 
 
 def _download(url: str, path: Path, downloads: bool, on_bytes: OnBytes) -> None:

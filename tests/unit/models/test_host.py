@@ -49,6 +49,33 @@ def test_a_zombie_is_dead(process: "subprocess.Popen[bytes]") -> None:
     assert not identity.is_alive()
 
 
+FIRST_THREAD_LEAVES = """
+import ctypes, threading
+threading.Thread(target=input).start()
+print(flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit of this thread alone
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of the system call")
+def test_a_process_whose_first_thread_left_lives_on(tmp_path: Path) -> None:
+    """It looks like a zombie, and its other threads may still write."""
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", FIRST_THREAD_LEAVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None and child.stdout.readline()
+        identity = ProcessId.of(child.pid)
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert identity.is_alive()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not identity.is_alive()
+    finally:
+        child.kill()
+        child.communicate()
+
+
 def test_a_frozen_process_lives(process: "subprocess.Popen[bytes]") -> None:
     identity = ProcessId.of(process.pid)
     process.send_signal(signal.SIGSTOP)
@@ -107,7 +134,11 @@ def test_the_owner_says_what_others_need_to_find_it() -> None:
 def test_boot_and_namespace_are_those_of_all_processes_here() -> None:
     code = "from models.host import *; print(boot_id(), pid_namespace())"
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
     ).stdout.split()
     assert said == [boot_id(), pid_namespace()]
 

@@ -55,7 +55,8 @@ INTEGERS = {
     "hyperparameters.image_size": (16, 2048), "seed": (0, 2**63 - 1), "priority": (-100, 100),
     "resources.num_devices": (1, 1), "resources.max_runtime_seconds": (1, 31_536_000),
     "fault_tolerance.max_failures": (1, 1000), "fault_tolerance.keep_last": (1, 1000),
-    "fault_tolerance.exact_wait_seconds": (0, 604_800), "fault_tolerance.checkpoint_every.epochs": (1, 10_000),
+    "fault_tolerance.exact_wait_seconds": (0, 604_800),
+    "fault_tolerance.checkpoint_every.epochs": (1, 10_000),
     "model.freeze": (0, 1000), "early_stopping.patience": (1, 10_000),
 }  # fmt: skip
 FLOATS = [
@@ -69,7 +70,7 @@ def test_the_limits_of_whole_numbers(field: str) -> None:
     least, most = INTEGERS[field]
     for value in (least, most):
         assert JobSpec.model_validate(with_field(field, value))
-    for value in (least - 1, most + 1, -(2**63), 2**63, 2**64, 10**9 * 10**9, 10**30):
+    for value in (least - 1, most + 1, -(2**63), 2**63, 2**64, 10**30):
         assert field in refusals(with_field(field, value))
 
 
@@ -97,8 +98,8 @@ def test_the_limits_of_other_numbers(field: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("batch_size", "image_size", "fits"),
-    [(8192, 2048, False), (8192, 224, True), (8192, 240, False), (341, 2048, True), (342, 2048, False),
-     (8192, None, True), (1, 2048, True)],
+    [(8192, 2048, False), (8192, 224, True), (8192, 418, True), (8192, 419, False), (341, 2048, True),
+     (342, 2048, False), (8192, None, True), (1, 2048, True)],
 )  # fmt: skip
 def test_legal_numbers_whose_product_no_memory_holds(
     batch_size: int, image_size: int | None, fits: bool
@@ -131,7 +132,8 @@ def test_in_the_keys_of_metadata_too(text: str) -> None:
 
 @pytest.mark.parametrize("field", ["name", "metadata.k"])
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "'; DROP TABLE jobs; --", "{{7*7}}", "${x}", "%s%n", "ünï 🌷", "a'b\"c"]
+    "text",
+    ["<script>alert(1)</script>", "'; DROP TABLE jobs; --", "{{7*7}}", "${x}", "%s%n", "ünï 🌷", "a'b\"c"],
 )
 def test_text_is_only_text(field: str, text: str) -> None:
     assert json.dumps(text) in json.dumps(JobSpec.model_validate(with_field(field, text)).to_json())
@@ -141,9 +143,10 @@ def test_text_is_only_text(field: str, text: str) -> None:
     ("field", "value"),
     [("name", ""), ("name", "x" * 201), ("name", 7), ("dataset.path", ""), ("dataset.path", "x" * 1001),
      ("dataset.path", None), ("dataset", "flowers4"), ("dataset", []), ("metadata", {"k" * 65: "v"}),
-     ("metadata", {"": "v"}), ("metadata", {"k": "v" * 513}), ("metadata", {"k": 1}), ("metadata", {"k": None}),
-     ("metadata", {str(n): "" for n in range(17)}), ("metadata", {1: "v"}), ("model.arch", None),
-     ("model.freeze", "head"), ("model.freeze", None), ("model.weights", 7), ("model.weights", {"url": "x"}),
+     ("metadata", {"": "v"}), ("metadata", {"k": "v" * 513}), ("metadata", {"k": 1}),
+     ("metadata", {"k": None}), ("metadata", {str(n): "" for n in range(17)}), ("metadata", {1: "v"}),
+     ("model.arch", None), ("model.freeze", "head"), ("model.freeze", None), ("model.weights", 7),
+     ("model.weights", {"url": "x"}),
      ("hyperparameters.optimizer", "rmsprop"), ("hyperparameters.scheduler", "step"),
      ("hyperparameters.augment", None), ("resources.device", "tpu"), ("resources.device", "cuda:0"),
      ("hyperparameters", None), ("fault_tolerance.verify_on_resume", 1), ("early_stopping", True),

@@ -28,7 +28,11 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/.perdure/perdure.db"
     assert settings.storage_url == f"file://{tmp_path}/.perdure/storage"
     assert settings.data_folder == tmp_path / ".perdure/data"
-    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.reconcile_seconds) == (15.0, 5.0, 2.0)
+    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.reconcile_seconds) == (
+        15.0,
+        5.0,
+        2.0,
+    )
     assert (settings.stall_seconds, settings.threads, settings.api_keys) == (None, None, ())
     assert settings.downloads and settings.host == "127.0.0.1"
 
@@ -51,7 +55,16 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose files write them; an empty data root must not become the current folder."""
-    names = ["home", "database_url", "storage_url", "data_root", "api_keys", "stall_seconds", "threads", "port"]
+    names = [
+        "home",
+        "database_url",
+        "storage_url",
+        "data_root",
+        "api_keys",
+        "stall_seconds",
+        "threads",
+        "port",
+    ]
     assert with_(monkeypatch, **dict.fromkeys(names, "")) == Settings(_env_file=None)  # type: ignore[call-arg]
     settings = Settings()
     assert settings.home == settings.data_folder.parent == Path.home() / ".perdure"
@@ -68,7 +81,8 @@ def test_paths_are_absolute_and_know_home(monkeypatch: pytest.MonkeyPatch, tmp_p
     ("name", "value"),
     [("lease_seconds", value) for value in ["0", "-1", "nan", "inf", "90000", "soon"]]
     + [("port", "65536"), ("port", "-1"), ("device", "tpu"), ("threads", "0"), ("threads", "many"),
-       ("start_method", "thread"), ("stall_seconds", "0"), ("downloads", "perhaps"), ("loading_workers", "-1")],
+       ("start_method", "thread"), ("stall_seconds", "0"), ("downloads", "perhaps"),
+       ("loading_workers", "-1")],
 )  # fmt: skip
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     with pytest.raises(ValidationError, match=name):

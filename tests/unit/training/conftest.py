@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from models.job_spec import JobSpec
 from tests.unit.training.jobs import Job, Trainer, alive, paint
@@ -17,6 +18,12 @@ from worker.messages import Slot, Task
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Several would spin for each other wherever tests share cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +135,6 @@ def new_job(start: Callable[[Task], Trainer], data_root: Path, tmp_path: Path) -
             attempt=1,
             spec=spec.to_json(),
             segments=[{"epochs": epochs, "scheduler": spec.hyperparameters.scheduler}],
-            # One thread: several would spin for each other wherever tests share cores.
             slot=Slot("cpu", threads=threads, kind="test", loading_workers=loading_workers),
             numerics=None,
             storage_url=store.as_uri(),

@@ -119,7 +119,7 @@ def test_every_bad_file_is_named(flat: Path) -> None:
 def test_at_most_ten_files_are_named(flat: Path) -> None:
     for number in range(13):
         (flat / "a" / f"bad{number:02}.png").write_bytes(b"x")
-    with pytest.raises(DatasetInvalid, match="bad09.png: [^;]*; and 3 more"):
+    with pytest.raises(DatasetInvalid, match=r"bad09\.png: [^;]*; and 3 more"):
         examine(flat)
 
 
@@ -180,7 +180,7 @@ def test_links_within_the_data_root_are_followed(flat: Path) -> None:
 
 
 def test_names_that_are_no_text_are_refused(flat: Path) -> None:
-    (flat / "a" / "0.png").rename(os.fsencode(flat / "a") + b"/\xff.png")
+    (flat / "a" / "0.png").rename(os.fsdecode(os.fsencode(flat / "a") + b"/\xff.png"))
     with pytest.raises(DatasetInvalid, match="not UTF-8") as caught:
         examine(flat)
     caught.value.message.encode()

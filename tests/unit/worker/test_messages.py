@@ -100,7 +100,8 @@ def test_a_torn_last_line_is_never_heard(message: Message, data: st.DataObject) 
     "line",
     [b"", b"{}", b"5", b"null", b"[]", b'["Stop"]', b'["Stop", {}, 1]', b'["Nonsense", {}]', b'["Stop", 5]',
      b'[["Stop"], {}]', b'["Heartbeat", {}]', b'["Heartbeat", {"at": 1.0, "more": 2}]', b'["Stop", null]',
-     b'["StepMetrics", {}]', b'["StepMetrics", {"rows": [1]}]', b'["Task", {"slot": 1}]', b"\xff\xfe", b'["Stop", {}'],
+     b'["StepMetrics", {}]', b'["StepMetrics", {"rows": [1]}]', b'["Task", {"slot": 1}]', b"\xff\xfe",
+     b'["Stop", {}'],
 )  # fmt: skip
 def test_anything_else_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):

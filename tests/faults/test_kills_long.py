@@ -1,0 +1,55 @@
+"""The long version of the kills: another network, loading workers, stochastic depth, commits within epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.killing import Killer, report
+from tests.images import draw_dataset
+from tests.independent import weights_sha256_of
+from tests.results import download_model, event_types, metrics_of
+from tests.specs import full_fine_tune
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.parametrize("loading_workers", ["0", "2"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.timeout(1200)
+def test_forty_kills_with_stochastic_depth_and_commits_within_epochs(
+    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path
+) -> None:
+    spec = full_fine_tune(
+        24,
+        model={"arch": "efficientnet_b0", "weights": None, "freeze": "none", "dropout": 0.3},
+        fault_tolerance={"max_failures": 100, "checkpoint_every": {"epochs": 1, "seconds": 1.0}},
+    )
+    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=30)
+        stack.start_api()
+        stack.start_worker()
+        stack.start_worker()
+        quiet = stack.submit(spec)
+        untouched = stack.await_status(quiet, "succeeded", seconds=400)
+        assert untouched["attempt"] == 1
+
+        job_id = stack.submit(spec)
+        killer = Killer(stack, job_id, seed=len(kind) + int(loading_workers))
+        victims = [killer.trainer] * 7 + [killer.zygote, killer.supervisor, killer.whole_worker]
+        for number in range(40):
+            if killer.row().finished_at is not None:
+                break
+            killer.random.choice([killer.in_mid_epoch] * 3 + [killer.in_checkpoint_write])()
+            victims[number % len(victims)]()
+        killed = stack.await_status(job_id, "succeeded", seconds=400)
+
+        attempts = stack.rows(f"/jobs/{job_id}/attempts")
+        print(f"\n{kind}: {len(killer.kills)} kills\n{report(killer.kills, attempts)}")
+        assert len(killer.kills) >= 30
+        assert killed["weights_sha256"] == untouched["weights_sha256"]
+        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        assert (
+            weights_sha256_of(download_model(stack, job_id, tmp_path / "m.pth")) == killed["weights_sha256"]
+        )
+        assert "determinism.mismatch" not in event_types(stack, job_id)
