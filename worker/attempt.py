@@ -25,6 +25,7 @@ from worker.messages import (
     Failed,
     Finished,
     FromTrainer,
+    Heartbeat,
     Parked,
     Prepared,
     Progress,
@@ -37,6 +38,7 @@ from worker.messages import (
     finite,
 )
 from worker.stall_watch import StallWatch
+from worker.trainer_process import TrainerProcess
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -61,6 +63,7 @@ class Attempt:
     hurry: threading.Event  #: set when the worker has no time left to wait for a database
     detected_at: float | None = None  #: when the attempt before was found ended, for its successor's ledger
     lease: Lease | None = None
+    trainer: TrainerProcess | None = None
     phase: str = str(Phase.STARTING)
     done: int = 0
     total: int = 0
@@ -101,6 +104,11 @@ class Attempt:
                 self.verdict = message
             case _:
                 self._note(message)
+
+    def pass_on_heartbeat(self, at: float) -> None:
+        """From the lease's thread: a renewal that was sent at ``at`` has been granted."""
+        if self.trainer is not None:
+            self.trainer.send(Heartbeat(at))
 
     def flush(self, *, now: float) -> None:
         """Progress and step rows, at most once a second."""

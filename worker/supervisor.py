@@ -26,7 +26,7 @@ from models.settings import Settings
 from models.storage import storage_from_url
 from worker.attempt import Attempt
 from worker.lease import Lease
-from worker.messages import Cancel, CheckpointRef, Failed, Finished, Heartbeat, Slot, Stop, Stopped, Task
+from worker.messages import Cancel, CheckpointRef, Failed, Finished, Slot, Stop, Stopped, Task
 from worker.stall_watch import StallWatch
 from worker.trainer_process import ForkedTrainer, SpawnedTrainer, TrainerProcess, bury
 from worker.zygote_keeper import ZygoteKeeper
@@ -117,16 +117,16 @@ class Supervisor:
 
     # -- The story -------------------------------------------------------------------------------
 
-    def _see_through(self, turn: Turn | None) -> None:
+    def _see_through(self, turn: Turn) -> None:
         """One job, attempt after attempt on the spot, until it is out of our hands."""
-        assert turn is not None  # noqa: S101
         self.job_id = turn.fence.job_id
         log = _log.bind(job_id=self.job_id)
         try:
             self._bury_predecessor(turn.job)
-            while turn is not None:
-                log.info("attempt.started", attempt=turn.fence.attempt)
-                turn = self._attempt(turn)
+            following: Turn | None = turn
+            while following is not None:
+                log.info("attempt.started", attempt=following.fence.attempt)
+                following = self._attempt(following)
         except LeaseLost:
             log.warning("lease.lost")  # somebody else has the job: there is nothing left to do for it
         except DatabaseUnavailable:
@@ -146,27 +146,29 @@ class Supervisor:
             hurry=self._hurry,
             detected_at=turn.after_failure_at,
         )
-        try:
-            trainer = self._start_trainer(turn)
-        except (TrainerCrashed, OSError) as error:
-            return self._conclude(turn, attempt, Death(EndCause.TRAINER_ERROR, str(error)))
-        try:
-            lease = Lease(
-                self._db,
-                turn.fence,
-                self._settings,
-                on_renewed=lambda at: trainer.send(Heartbeat(at)),
-                on_news=self._wake,
-            )
-            with lease:
-                attempt.lease = lease
+        lease = Lease(
+            self._db, turn.fence, self._settings, on_renewed=attempt.pass_on_heartbeat, on_news=self._wake
+        )
+        with lease:
+            attempt.lease = lease
+            # A trainer that was killed while it worked is back at once; one that cannot even begin, and
+            # may be what is wrong with this machine, is given time.
+            if turn.fruitless > 1:
+                self._stopping.wait(min(10.0, 0.25 * 2**turn.fruitless))
+            try:
+                trainer = self._start_trainer(turn)
+            except (TrainerCrashed, OSError) as error:
+                return self._conclude(turn, attempt, Death(EndCause.TRAINER_ERROR, str(error)))
+            try:
+                attempt.trainer = trainer
                 attempt.persist(lambda: job_store.trainer_started(self._db, turn.fence, trainer.id))
                 death = self._follow(turn, attempt, trainer, lease)
                 trainer.kill()
                 return self._conclude(turn, attempt, death)
-        finally:
-            trainer.kill()  # whatever happened here, no trainer of ours goes on without us
-            trainer.close()
+            finally:
+                trainer.kill()  # whatever happened here, no trainer of ours goes on without us
+                attempt.trainer = None
+                trainer.close()
 
     def _follow(self, turn: Turn, attempt: Attempt, trainer: TrainerProcess, lease: Lease) -> Death | None:
         """Turn words into rows and requests into messages, until the trainer's last word or its end."""
@@ -256,10 +258,7 @@ class Supervisor:
         if isinstance(after, JobStatus):
             _log.warning("job.left", job_id=self.job_id, status=str(after))
             return None
-        # A trainer that was killed while it worked is back at once; one that cannot even begin is given time.
         fruitless = 0 if attempt.did_steps else turn.fruitless + 1
-        if fruitless > 1:
-            self._stopping.wait(min(10.0, 0.25 * 2**fruitless))
         return Turn(after.fence, after.job, after.checkpoints, found_at, fruitless)
 
     def _hand_back(self, turn: Turn, attempt: Attempt, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""The exercise that many a course sets: EfficientNet-B1, frozen features, a new head, four epochs, four more."""
+"""The exercise of many a course: EfficientNet-B1, frozen features, a new head, four epochs, four more."""
 
 import subprocess
 import sys

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from models.errors import NonFiniteLoss
 from models.job_spec import Hyperparameters, JobSpec, Segment
 from worker.training.data import Batch
 from worker.training.learner import Learner
@@ -111,3 +112,13 @@ def test_a_snapshot_is_a_copy_and_says_nothing_of_the_implementation() -> None:
     assert torch.equal(saved["model_state_dict"]["conv1.0.weight"], before)
     groups = saved["optimizer_state_dict"]["param_groups"]
     assert groups[0]["fused"] is None and groups[0]["foreach"] is None
+
+
+def test_weights_without_bounds_are_not_saved() -> None:
+    """The loss of the step that led to them may still have been finite."""
+    one = learner()
+    one.snapshot()
+    with torch.no_grad():
+        one.network.get_parameter("conv1.0.weight")[0] = float("inf")
+    with pytest.raises(NonFiniteLoss):
+        one.snapshot()

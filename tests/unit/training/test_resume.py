@@ -1,7 +1,9 @@
 """An interrupted run ends as an undisturbed one: weights, optimizer state and metrics, bit for bit."""
 
 import itertools
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from worker.messages import (
     CheckpointRejected,
     CheckpointWritten,
     EpochMetrics,
+    Failed,
     Finished,
     Prepared,
     Progress,
@@ -22,6 +25,8 @@ from worker.messages import (
     Stop,
     Stopped,
 )
+from worker.training import trainer as trainer_module
+from worker.training.session import CancelRequested
 
 #: Everything random at once: dropout, stochastic depth, augmentation, with BatchNorm and momentum.
 EVERYTHING = {
@@ -237,3 +242,28 @@ def test_steps_are_numbered_over_the_whole_job(new_job: Callable[..., Job]) -> N
     trainer = new_job(epochs=2).run()
     pairs = [(message.epoch, message.step) for message in trainer.all(StepDone)]
     assert pairs == list(zip([1] * 7 + [2] * 7, itertools.count(1), strict=False))
+
+
+def test_a_loss_without_bounds_fails_the_job_and_spares_the_last_checkpoint(
+    new_job: Callable[..., Job],
+) -> None:
+    trainer = new_job(lr=100.0, optimizer="sgd", epochs=5).run()
+    assert trainer.only(Failed).code == "non_finite_loss" and not trainer.only(Failed).retryable
+    for written in trainer.all(CheckpointWritten):
+        assert math.isfinite(written.val_loss)
+
+
+def test_nothing_is_written_once_the_job_may_be_lost() -> None:
+    """Silence may begin after the last boundary: it is looked for again right before a write."""
+    told = []
+
+    def cancelled() -> None:
+        told.append("asked")
+        raise CancelRequested
+
+    trainer = SimpleNamespace(
+        meter=SimpleNamespace(flush=lambda: None), session=SimpleNamespace(wait_while_silent=cancelled)
+    )
+    with pytest.raises(CancelRequested):  # before anything else of the trainer is touched
+        trainer_module.Trainer.write_checkpoint(trainer)  # type: ignore[arg-type]
+    assert told

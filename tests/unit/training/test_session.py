@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -109,8 +110,11 @@ def test_loading_workers_die_with_a_killed_trainer(new_job: Callable[..., Job]) 
     trainer.wait_for(StepDone)
     children = children_of(trainer.pid)
     assert len(children) == 2
+    for child in children:
+        open_files = [str(link.readlink()) for link in Path(f"/proc/{child}/fd").iterdir()]
+        assert not [name for name in open_files if "inbox" in name or "outbox" in name]
     trainer.kill()
-    trainer.read_to_end()  # nobody else holds the pipe open
+    trainer.read_to_end()
     assert until(lambda: not any(map(alive, children)), seconds=1.0)
 
 
