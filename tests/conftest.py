@@ -38,3 +38,12 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
         return Stack(tmp_path / "home", database_url, broker.url, environment)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What each kill hit and cost, also where the tests ran in other processes."""
+    for test in terminalreporter.getreports("passed"):
+        for name, value in test.user_properties:
+            if name == "kills":
+                terminalreporter.section(f"kills: {test.nodeid}")
+                terminalreporter.write_line(str(value))

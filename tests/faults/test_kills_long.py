@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.timeout(1200)
 def test_forty_kills_with_stochastic_depth_and_commits_within_epochs(
-    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path
+    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path, record_property: Any
 ) -> None:
     spec = full_fine_tune(
         24,
@@ -45,7 +45,7 @@ def test_forty_kills_with_stochastic_depth_and_commits_within_epochs(
         killed = stack.await_status(job_id, "succeeded", seconds=400)
 
         attempts = stack.rows(f"/jobs/{job_id}/attempts")
-        print(f"\n{kind}: {len(killer.kills)} kills\n{report(killer.kills, attempts)}")
+        record_property("kills", report(killer.kills, attempts))
         assert len(killer.kills) >= 30
         assert killed["weights_sha256"] == untouched["weights_sha256"]
         assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
