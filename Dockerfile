@@ -14,7 +14,9 @@ COPY models models
 COPY worker worker
 COPY perdure perdure
 
+# Pretrained weights lie on the shared volume, where every worker and the API see them.
 ENV PERDURE_HOME=/var/lib/perdure \
+    TORCH_HOME=/var/lib/perdure/torch \
     PYTHONUNBUFFERED=1
 RUN install -d -o perdure -g perdure /var/lib/perdure /data
 USER perdure

@@ -36,14 +36,14 @@ check: setup ## lint, types, import arrows
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
 test: setup ## every tier, in at most a quarter of an hour on two cores
-	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not long" tests/integration tests/faults tests/docs
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/unit tests/contract
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/integration tests/faults tests/docs
 
 test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
 test-long: setup ## the long versions, for CI
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m long tests
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

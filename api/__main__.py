@@ -7,14 +7,13 @@ import sys
 
 import structlog
 import uvicorn
-from pydantic import ValidationError
 
 from api.app import create_app
 from api.authentication import is_loopback
 from api.protocol import HeaderDeadline
 from models.errors import PerdureError
 from models.logs import configure_logs
-from models.settings import Settings
+from models.settings import load_settings
 
 #: Requests under way at a shutdown get this long.
 GRACE_SECONDS = 10
@@ -35,7 +34,7 @@ def main() -> int:
 
 def _serve() -> int:
     try:
-        settings = Settings()
+        settings = load_settings()
         if not settings.api_keys and not is_loopback(settings.host):
             return _say(
                 f"Refusing to listen on {settings.host} without PERDURE_API_KEYS: anybody who can reach it "
@@ -43,11 +42,6 @@ def _serve() -> int:
                 2,
             )
         app = create_app(settings)
-    except ValidationError as error:
-        found = "; ".join(
-            f"PERDURE_{str(e['loc'][0]).upper() if e['loc'] else ''}: {e['msg']}" for e in error.errors()
-        )
-        return _say(f"The settings are not valid. {found}", 2)
     except PerdureError as error:
         return _say(error.message, 2)
     try:

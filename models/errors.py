@@ -56,6 +56,12 @@ class DatabaseUnavailable(PerdureError):
     code = "database_unavailable"
 
 
+class SettingsInvalid(PerdureError):
+    """The settings are not valid."""
+
+    code = "settings_invalid"
+
+
 class ContentGone(PerdureError):
     """The file was pruned by retention or quarantined; choose a checkpoint whose status is committed."""
 
@@ -137,6 +143,12 @@ class RuntimeExceeded(TrainingError):
     """The job ran for longer than its max_runtime_seconds; clone it with a larger limit to go on."""
 
     code = "max_runtime_exceeded"
+
+
+class CheckpointFormatUnknown(TrainingError):
+    """The checkpoint was written by a newer version of Perdure; upgrade this worker and retry."""
+
+    code = "checkpoint_format_unknown"
 
 
 class NumericsUnavailable(TrainingError):

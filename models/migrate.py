@@ -10,8 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from models.database import Database
-from models.errors import DatabaseUnavailable
-from models.settings import Settings
+from models.errors import DatabaseUnavailable, SettingsInvalid
+from models.settings import load_settings
 
 
 def upgrade(db: Database) -> None:
@@ -37,8 +37,12 @@ def _config() -> Config:
 
 
 def main() -> int:
-    """Exit status 0 when the schema is current."""
-    settings = Settings()
+    """Exit status 0 when the schema is current, 2 for settings that must be changed first."""
+    try:
+        settings = load_settings()
+    except SettingsInvalid as error:
+        print(error.message, file=sys.stderr)  # noqa: T201
+        return 2
     if settings.database_url.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
     db = Database(settings.database_url)

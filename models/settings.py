@@ -4,8 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.errors import SettingsInvalid
 
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
 
@@ -62,3 +64,15 @@ class Settings(BaseSettings):
     def park_after_seconds(self) -> float:
         """Without a heartbeat for so long a trainer parks, before its lease can have expired."""
         return 0.8 * self.lease_seconds
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsInvalid with a sentence that names each variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = "; ".join(
+            f"PERDURE_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+            for e in error.errors()
+        )
+        raise SettingsInvalid(f"The settings are not valid. {found}") from error

@@ -216,13 +216,10 @@ def _train(client: Perdure, spec: dict[str, Any], plan: FaultPlan, target: Path,
 
 
 def _tell(kill: Kill) -> str:
-    hit = (
-        f"the trainer (process {kill.pids[0]})"
-        if kill.fault.target == "trainer"
-        else f"the whole worker (process {kill.pids[0]} and the {len(kill.pids) - 1} below it)"
-    )
+    hit = "the trainer" if kill.fault.target == "trainer" else "the whole worker"
+    processes = ", ".join(map(str, kill.pids))
     return (
-        f"[red]✗ kill -9[/] {hit} at step {kill.step}, "
+        f"[red]✗ kill -9[/] {hit} ({processes}) at step {kill.step}, "
         f"{kill.uncommitted_steps} steps after the last checkpoint"
     )
 

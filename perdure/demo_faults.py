@@ -22,8 +22,8 @@ class Fault:
 
     target: str  #: "trainer" or "worker"
     after_epochs: int  #: so many are committed
-    min_uncommitted_share: float = 0.25  #: of an epoch's steps, since the last checkpoint
-    max_uncommitted_share: float = 0.85  #: so that the next checkpoint does not slip in between
+    min_uncommitted_share: float = 0.2  #: of an epoch's steps, since the last checkpoint
+    max_uncommitted_share: float = 0.9  #: so that the next checkpoint does not slip in between
 
     def is_due(self, job: Job, committed_step: int) -> bool:
         """Whether the job is now in the middle of work that is not saved yet."""

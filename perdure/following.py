@@ -48,6 +48,16 @@ class EpochDone:
 Change = StatusChanged | AttemptEnded | Recovered | EpochDone
 
 
+def restart_seconds(attempt: Attempt, previous: Attempt) -> float | None:
+    """From the end of one attempt, as it was noticed, to the first step of the next."""
+    if attempt.restart_seconds is not None:
+        return attempt.restart_seconds
+    # Another worker process took over: it cannot know on its own clock when the one before was found dead.
+    if attempt.first_step_at is None or previous.ended_at is None:
+        return None
+    return max(0.0, (attempt.first_step_at - previous.ended_at).total_seconds())
+
+
 class JobFollower:
     """Looks at one job again and again and tells the differences."""
 

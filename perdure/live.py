@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Te
 from rich.text import Text
 
 from perdure import terminal as t
-from perdure.following import AttemptEnded, Change, EpochDone, Recovered, StatusChanged
-from perdure.types import Attempt, Job
+from perdure.following import AttemptEnded, Change, EpochDone, Recovered, StatusChanged, restart_seconds
+from perdure.types import Job
 
 #: What a trainer does, as people say it.
 PHASES = {
@@ -55,12 +55,14 @@ class LiveJob:
 
     def say(self, markup: str) -> None:
         """A line that stays, above the bar."""
-        self._progress.console.print(Text.from_markup(f"{self._prefix}{markup}"), soft_wrap=True)
+        # In a pipe one change stays one line; a terminal gets it wrapped at words.
+        text = Text.from_markup(f"{self._prefix}{markup}")
+        self._progress.console.print(text, soft_wrap=not self.console.is_terminal)
 
     def update(self, job: Job) -> None:
         """Move the bar to where the job is."""
         progress = job.progress
-        description, note = job.status, t.plain(job.status_reason or "")
+        description, note = job.status, ""
         if progress and job.status == "running":
             description = f"epoch {progress.epoch or 0}/{progress.epochs or '?'}"
             note = PHASES.get(progress.phase or "", t.plain(progress.phase or ""))
@@ -111,13 +113,3 @@ def describe(change: Change) -> str | None:
             reason = f"  [dim]{t.plain(job.status_reason)}[/]" if job.status_reason else ""
             return f"[dim]·[/] {t.status(job.status)}{reason}"
     return None
-
-
-def restart_seconds(attempt: Attempt, previous: Attempt) -> float | None:
-    """From the end of one attempt, as it was noticed, to the first step of the next."""
-    if attempt.restart_seconds is not None:
-        return attempt.restart_seconds
-    # Another worker process took over: it cannot know on its own clock when the one before was found dead.
-    if attempt.first_step_at is None or previous.ended_at is None:
-        return None
-    return max(0.0, (attempt.first_step_at - previous.ended_at).total_seconds())

@@ -37,6 +37,7 @@ def environment(**settings: str | int | Path | None) -> dict[str, str]:
     # First on the path, for the same reason: `models` in site-packages may be somebody else's.
     paths = [str(CHECKOUT), *filter(None, [result.get("PYTHONPATH")])]
     result["PYTHONPATH"] = os.pathsep.join(paths)
+    result["PYTHONSAFEPATH"] = "1"  # like -P above, for the processes that the parts start themselves
     result["PYTHONUNBUFFERED"] = "1"
     for name, value in settings.items():
         if value is not None:

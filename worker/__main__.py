@@ -8,12 +8,13 @@ import structlog
 from celery.signals import worker_shutting_down
 
 from models.database import Database
+from models.errors import SettingsInvalid
 from models.host import Owner
 from models.identifiers import new_id
 from models.logs import configure_logs
 from models.queue import queue_name
 from models.reconciler import Reconciler
-from models.settings import Settings
+from models.settings import load_settings
 from worker.app import worker_app
 from worker.presence import Presence
 from worker.slot import this_slot
@@ -24,7 +25,11 @@ _log = structlog.get_logger()
 
 
 def main() -> int:
-    settings = Settings()
+    try:
+        settings = load_settings()
+    except SettingsInvalid as error:
+        print(error.message, file=sys.stderr)  # noqa: T201
+        return 2
     slot = this_slot(settings)
     owner = Owner.this_process(new_id("wrk"))
     configure_logs(worker_id=owner.worker_id)

@@ -75,6 +75,7 @@ class Attempt:
     _step_rows: list[StepRow] = field(default_factory=list)
     _epoch_rows: list[EpochMetrics] = field(default_factory=list)
     _changed: bool = False
+    _parked_at: float = 0.0
     _flushed_at: float = field(default_factory=time.monotonic)
 
     def handle(self, message: FromTrainer) -> None:
@@ -98,8 +99,7 @@ class Attempt:
             case Prepared():
                 self._prepared(message)
             case Parked():
-                self.watch.suspend(message.parked, now)
-                _log.warning("trainer.parked", job_id=self.fence.job_id, parked=message.parked)
+                self._parked(message, now)
             case Finished() | Stopped() | Failed():
                 self.verdict = message
             case _:
@@ -133,6 +133,24 @@ class Attempt:
             self.did_steps = True
             restart = None if self.detected_at is None else time.monotonic() - self.detected_at
             self.persist(lambda: job_store.first_step(self.db, self.fence, restart))
+
+    def _parked(self, message: Parked, now: float) -> None:
+        """Recorded when it is over: while it lasts, there is usually no database to record it in."""
+        self.watch.suspend(message.parked, now)
+        _log.warning("trainer.parked", job_id=self.fence.job_id, parked=message.parked)
+        if message.parked:
+            self._parked_at = now
+            return
+        seconds = now - self._parked_at
+        self.persist(
+            lambda: job_store.record_event(
+                self.db,
+                self.fence,
+                EventType.PARKED,
+                f"Waited {seconds:.1f} s for the lease to be confirmed, then went on.",
+                seconds=seconds,
+            )
+        )
 
     def _prepared(self, message: Prepared) -> None:
         self.step, self.epochs_done, self.total = message.step, message.epochs_done, message.steps

@@ -21,15 +21,24 @@ _INSTRUCTION_SETS = (
 
 def this_slot(settings: Settings) -> Slot:
     """The slot that the settings and the hardware make."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = None if settings.device == "cpu" else _visible_gpu()
     device: Literal["cpu", "cuda"] = "cuda" if settings.device == "cuda" or gpu else "cpu"
     return Slot(
         device=device,
-        threads=settings.threads or cores,
+        threads=settings.threads or num_cores(),
         kind=(gpu or "unknown") if device == "cuda" else instruction_set(),
         loading_workers=settings.loading_workers,
     )
+
+
+def num_cores() -> int:
+    """The cores that this process may use: affinity and a container's quota considered."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(available, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such limit: the file is missing, or says "max"
+        return available
 
 
 def instruction_set() -> str:

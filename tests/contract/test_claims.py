@@ -167,7 +167,8 @@ def test_a_claim_brings_what_a_resume_may_load_newest_first(world: World) -> Non
 
 def test_the_queue_position_is_the_order_of_claims(world: World) -> None:
     made = [world.submit(priority=priority) for priority in (0, 7, 0, -3)]
-    positions = {job_id: job_store.queue_position(world.db, world.job(job_id)) for job_id in made}
+    rows = job_store.list_jobs(world.db)
+    positions = job_store.overview(world.db, rows, silent_after_seconds=30.0).queue_positions
     order = [world.claimed().fence.job_id for _ in made]
     assert [positions[job_id] for job_id in order] == [1, 2, 3, 4]
 

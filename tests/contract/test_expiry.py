@@ -35,13 +35,13 @@ def sleeper() -> "subprocess.Popen[bytes]":
 
 def test_a_lease_that_ran_out_sends_the_job_back(world: World) -> None:
     fence = world.running(lease=-3.0)
-    assert world.expire(lease=0.5) == [fence.job_id]
+    assert world.expire() == [fence.job_id]
     job = world.job(fence.job_id)
     assert (job.status, job.attempt, job.losses, job.failures, job.recoveries) == ("queued", 1, 1, 0, 1)
     assert job.worker_id is None and job.lease_expires_at is None
     [line] = world.attempts(fence.job_id)
     assert line.end_cause == "worker_lost"
-    assert 3.5 <= line.detection_seconds < 60.0, "since the last renewal"
+    assert 3.0 < line.detection_seconds < 60.0, "since the last renewal"
     assert world.events(fence.job_id)[-1] == "expired"
     assert world.claimed().fence.attempt == 2
 

@@ -54,7 +54,7 @@ def inline_code(text: str) -> list[str]:
 
 def section(page: Path, heading: str) -> str:
     """From a heading to the next one of its rank or above."""
-    rank = len(heading.split()[0])
+    rank = len(heading.split(maxsplit=1)[0])
     found = re.search(
         rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{rank}}} |\Z)", prose(page), re.MULTILINE | re.DOTALL
     )

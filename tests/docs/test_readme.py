@@ -36,8 +36,6 @@ from tests.servers.ports import free_port
 from tests.servers.waiting import until
 from tests.stack import kill_tree
 
-pytestmark = pytest.mark.xdist_group("docs")
-
 #: Drawings and transcripts have no language, or `text`.
 LANGUAGES = {"", "text", "json", "console", "python"}
 PERDURE = {".venv/bin/perdure", "perdure"}
@@ -134,20 +132,14 @@ class Reader:
         return done.stdout
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """Has read the README to its end, then the other pages."""
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
     assert shutil.which("curl"), "the pages use curl; install it"
-    home = tmp_path_factory.mktemp("reader")
-    (home / ".venv").symlink_to(sys.prefix)
-    assert (home / ".venv/bin/perdure").is_file(), "the console script is not installed; run `make setup`"
-    draw_dataset(home / "photos/flowers", per_class=8)
-    somebody = Reader(home)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    assert (tmp_path / ".venv/bin/perdure").is_file(), "the console script is not installed; run `make setup`"
+    draw_dataset(tmp_path / "photos/flowers", per_class=4)
+    somebody = Reader(tmp_path)
     try:
-        somebody.follow(ROOT / "README.md")
-        for page in PAGES:
-            if page.name != "README.md":
-                somebody.follow(page)
         yield somebody
     finally:
         if somebody.service is not None:
@@ -177,32 +169,20 @@ def test_commands_in_sentences_exist() -> None:
 
 
 def test_the_pages_can_be_followed(reader: Reader) -> None:
+    reader.follow(ROOT / "README.md")
+    for page in PAGES:
+        if page.name != "README.md":
+            reader.follow(page)
+
     jobs = reader.jobs()
     assert len(jobs) >= 3, "over HTTP, from a terminal, from Python"
     assert all(job["status"] == "succeeded" and job["exact"] for job in jobs)
+    [weights] = {job["weights_sha256"] for job in jobs}  # the README says that its jobs are the same
+    assert weights_sha256_of(reader.home / "model.pth") == weights
 
+    [by_client] = [text for code, text in reader.printed.items() if "from perdure import" in code]
+    assert by_client.split()[0] == weights
+    [by_hand] = [text for code, text in reader.printed.items() if "def weights_sha256" in code]
+    assert by_hand.strip() == weights, "the printed hash function is the one of the service"
 
-def test_the_downloaded_model_has_the_weights_of_the_job(reader: Reader) -> None:
-    assert weights_sha256_of(reader.home / "model.pth") in {job["weights_sha256"] for job in reader.jobs()}
-
-
-def test_equal_specs_have_given_equal_weights(reader: Reader) -> None:
-    weights: dict[str, set[str]] = {}
-    for job in reader.jobs():
-        weights.setdefault(json.dumps(job["spec"], sort_keys=True), set()).add(job["weights_sha256"])
-    assert all(len(found) == 1 for found in weights.values())
-    assert len(weights) == 1, "the README says that its three jobs are the same"
-
-
-def test_the_printed_hash_function_is_the_one_of_the_service(reader: Reader) -> None:
-    [printed] = [text for code, text in reader.printed.items() if "def weights_sha256" in code]
-    assert printed.strip() in {job["weights_sha256"] for job in reader.jobs()}
-
-
-def test_the_client_prints_the_result(reader: Reader) -> None:
-    [printed] = [text for code, text in reader.printed.items() if "from perdure import" in code]
-    assert printed.split()[0] in {job["weights_sha256"] for job in reader.jobs()}
-
-
-def test_ctrl_c_stops_the_service(reader: Reader) -> None:
     assert reader.stop() == 0

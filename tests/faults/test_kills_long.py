@@ -1,4 +1,4 @@
-"""The long version of the kills: another network, loading workers, stochastic depth, commits within epochs."""
+"""The long version of the kills: another network, loading workers, stochastic depth, mid-epoch commits."""
 
 from pathlib import Path
 from typing import Any

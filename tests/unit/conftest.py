@@ -1,8 +1,9 @@
-"""Unit tests talk to nobody: no socket but those within a machine's own processes (asyncio needs a pair)."""
+"""Unit tests talk to nobody: no sockets but unix ones, of which asyncio needs a pair."""
 
 import pytest
 import pytest_socket
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    pytest_socket.disable_socket(allow_unix_socket=True)
+    if item.get_closest_marker("enable_socket") is None:
+        pytest_socket.disable_socket(allow_unix_socket=True)

@@ -6,6 +6,7 @@ Where processes cannot be forked from a warm one (macOS), and in tests. The inbo
 import argparse
 
 from worker.messages import read_task
+from worker.process_guard import leave_terminal_signals
 from worker.training.trainer import run
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     parser.add_argument("--inbox", type=int, required=True, help="descriptor to read messages from")
     parser.add_argument("--outbox", type=int, required=True, help="descriptor to write messages to")
     arguments = parser.parse_args()
+    leave_terminal_signals()
     task = read_task(arguments.inbox)
     if task is not None:
         run(task, arguments.inbox, arguments.outbox)

@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 import torch
 import uuid_utils
 
-from models.errors import TrainingError
+from models.errors import CheckpointFormatUnknown
 from models.storage import HashingWriter, Storage, sha256_of
 from worker.messages import CheckpointRef, CheckpointWritten
 from worker.training.fingerprint import CHECKPOINT_FORMAT
@@ -18,12 +18,6 @@ OnBytes = Callable[[int], object]
 
 class CheckpointUnusable(Exception):
     """A recorded checkpoint is missing, or is not the file that was recorded."""
-
-
-class CheckpointFormatUnknown(TrainingError):
-    """The checkpoint was written by a newer version of Perdure; upgrade this worker and retry."""
-
-    code = "checkpoint_format_unknown"
 
 
 class WriteProgress:

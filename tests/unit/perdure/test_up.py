@@ -16,7 +16,10 @@ from perdure import address
 from perdure.errors import LocalStackError
 from perdure.processes import descendants
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
+    pytest.mark.enable_socket,  # a port of this machine is what it is about
+]
 
 API = """
 import os
@@ -155,8 +158,9 @@ def test_every_part_that_dies_is_started_again_and_all_stop_in_order(start: Star
     for name in before:
         assert f"{name} died (SIGKILL)" in up.said()
 
-    log = up.home / "logs" / "worker-1.log"
-    until(lambda: log.read_text().count("working") == 2, up)
+    for name in ("worker-1", "worker-2"):
+        log = up.home / "logs" / f"{name}.log"
+        until(lambda log=log: log.read_text().count("working") == 2, up)
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(20) == 0
     threads = max(1, len(os.sched_getaffinity(0)) // 2)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.errors import CheckpointFormatUnknown
 from models.storage import LocalStorage
 from tests.unit.training.jobs import Job
 from worker.messages import CheckpointRef, CheckpointRejected, CheckpointWritten, Failed, Finished, Prepared
@@ -106,7 +107,7 @@ def test_code_is_not_run_even_if_the_hash_fits(storage: LocalStorage, tmp_path: 
 
 def test_a_newer_format_is_refused(storage: LocalStorage) -> None:
     ref = write(storage, format_version=CHECKPOINT_FORMAT + 1)
-    with pytest.raises(checkpoint.CheckpointFormatUnknown, match="upgrade"):
+    with pytest.raises(CheckpointFormatUnknown, match="upgrade"):
         checkpoint.parse(checkpoint.read_verified(storage, ref, nothing))
 
 

@@ -280,3 +280,11 @@ def test_a_lost_manifest_is_made_again_if_the_data_is_the_same(
     (job.store / second.only(DatasetChecked).manifest_path).unlink()
     paint(data_root / "painted" / "train" / "sky" / "extra.png", 1, 1)
     assert resumed.after(second).run().only(Failed).code == "dataset_changed"
+
+
+def test_a_checkpoint_knows_its_data_too(new_job: Callable[..., Job], data_root: Path) -> None:
+    job = new_job()
+    first = job.run()
+    paint(data_root / "painted" / "train" / "sky" / "extra.png", 1, 1)
+    second = job.after(first, fingerprint=None, manifest_path=None).run()
+    assert second.only(Failed).code == "dataset_changed"

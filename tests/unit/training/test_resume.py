@@ -201,6 +201,7 @@ def test_every_epoch_is_sealed_in_order(new_job: Callable[..., Job]) -> None:
         for message in trainer.messages
         if not isinstance(message, StepDone | Progress | Prepared)
     ]
+    assert kinds.count(CheckpointWritten) == 3
     for place, kind in enumerate(kinds):
         if kind is CheckpointWritten:
             assert kinds[place - 2 : place] == [StepMetrics, EpochMetrics]

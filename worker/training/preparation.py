@@ -1,0 +1,142 @@
+"""From a task to everything that an attempt trains with: new, or as the last checkpoint left it."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import DatasetChanged
+from models.job_spec import JobSpec, Segment
+from models.storage import Storage, storage_from_url
+from worker.messages import CheckpointRef, CheckpointRejected, Task
+from worker.training import checkpoint
+from worker.training.data import BatchSource, cut_into_batches
+from worker.training.dataset import Dataset, prepare_dataset
+from worker.training.fingerprint import fingerprint
+from worker.training.learner import Learner
+from worker.training.network import Architecture, build_empty, default_image_size, load
+from worker.training.numerics import Numerics
+from worker.training.optimization import Plan
+from worker.training.pretrained import initial_network
+from worker.training.session import Session
+from worker.training.state import RunState
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt trains with; only the learner and the state change from here on."""
+
+    spec: JobSpec
+    storage: Storage
+    numerics: Numerics
+    fingerprint: dict[str, Any]
+    plan: Plan
+    classes: list[str]
+    train_indices: list[int]
+    val_batches: list[list[int]]
+    source: BatchSource
+    learner: Learner
+    state: RunState
+    resumed_from: CheckpointRef | None
+
+
+def prepare(task: Task, session: Session) -> Attempt:
+    """Raises TrainingError, StopRequested and CancelRequested."""
+    session.progress("starting", 0, 1)
+    spec, storage = JobSpec.model_validate(task.spec), storage_from_url(task.storage_url)
+    numerics = Numerics.of_attempt(task.numerics, spec, task.slot)
+    device = numerics.apply()
+
+    # Reading and hashing a checkpoint leave the interpreter free for all that comes before it is needed.
+    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as reader:
+        newest = reader.submit(_newest_usable_checkpoint, task, storage, session)
+        data = prepare_dataset(task, spec, storage, session)
+        architecture = _architecture(spec, data)
+        empty = build_empty(architecture) if task.checkpoints else None
+        ref, verified = newest.result()
+
+    session.boundary()
+    state, content = RunState(), None
+    if empty and verified:
+        classifier, content = empty, checkpoint.parse(verified)
+        load(classifier.module, content["model_state_dict"])
+        state = _resumed_state(content, task, data)
+    else:
+        classifier = initial_network(
+            architecture,
+            spec.model.weights,
+            seed=spec.seed,
+            data_root=Path(task.data_root),
+            downloads=task.downloads,
+            on_bytes=lambda done, total: _report_start(session, done, total),
+        )
+    learner = Learner(classifier, spec, numerics, device)
+    if content:
+        learner.restore_optimizer(content["optimizer_state_dict"])
+
+    batch_size = spec.hyperparameters.batch_size
+    train_indices = data.manifest.indices("train")
+    return Attempt(
+        spec=spec,
+        storage=storage,
+        numerics=numerics,
+        fingerprint=fingerprint(numerics, task.slot, data.manifest.digest),
+        plan=Plan(
+            segments=tuple(Segment.model_validate(segment) for segment in task.segments),
+            steps_per_epoch=len(cut_into_batches(train_indices, batch_size)),
+            peak_rate=spec.hyperparameters.lr,
+        ),
+        classes=data.manifest.classes,
+        train_indices=train_indices,
+        val_batches=cut_into_batches(data.manifest.indices("val"), batch_size),
+        source=BatchSource(
+            data.folder,
+            data.manifest,
+            image_size=architecture.image_size,
+            augment=spec.hyperparameters.augment,
+            seed=spec.seed,
+            workers=task.slot.loading_workers,
+            pin_memory=device.type == "cuda",
+            private_fds=(session.inbox_fd, session.outbox_fd),
+        ),
+        learner=learner,
+        state=state,
+        resumed_from=ref,
+    )
+
+
+def _newest_usable_checkpoint(
+    task: Task, storage: Storage, session: Session
+) -> tuple[CheckpointRef, io.BytesIO] | tuple[None, None]:
+    """In a thread of its own: it may report, but boundaries belong to the training thread."""
+    for ref in task.checkpoints:
+        try:
+            return ref, checkpoint.read_verified(
+                storage, ref, lambda done, total: _report_start(session, done, total)
+            )
+        except checkpoint.CheckpointUnusable as unusable:
+            session.send(CheckpointRejected(ref.id, str(unusable)))
+    return None, None
+
+
+def _report_start(session: Session, done: int, total: int) -> None:
+    session.progress("starting", done, total)
+
+
+def _architecture(spec: JobSpec, data: Dataset) -> Architecture:
+    return Architecture(
+        name=spec.model.arch,
+        num_classes=len(data.manifest.classes),
+        image_size=spec.hyperparameters.image_size or default_image_size(spec.model.arch),
+        dropout=spec.model.dropout,
+    )
+
+
+def _resumed_state(content: dict[str, Any], task: Task, data: Dataset) -> RunState:
+    if content["fingerprint"]["dataset"] != data.manifest.digest:
+        raise DatasetChanged
+    state = RunState.from_dict(content)
+    if content["segments"] != task.segments:
+        state.patience.renew()  # extended: whoever asks for more epochs wants them trained
+    return state
