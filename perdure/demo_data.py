@@ -50,7 +50,7 @@ class DemoData:
             "hyperparameters": {
                 "epochs": 4 if quick else 6,
                 "batch_size": 8 if quick else 32,
-                "image_size": 64 if quick else 96,
+                "image_size": 96,
                 "optimizer": "adam",
                 "lr": 0.001,
                 "scheduler": "cosine",
