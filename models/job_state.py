@@ -30,6 +30,19 @@ class EndCause(StrEnum):
     LEASE_LOST = "lease_lost"  #: the holder learnt that another attempt owns the job
 
 
+#: Ends that nobody asked for; what follows them is a recovery.
+FAILURES = frozenset(
+    {
+        EndCause.TRAINER_KILLED,
+        EndCause.TRAINER_ERROR,
+        EndCause.OUT_OF_MEMORY,
+        EndCause.STALLED,
+        EndCause.WORKER_LOST,
+        EndCause.LEASE_LOST,
+    }
+)
+
+
 class EventType(StrEnum):
     """What a job's audit trail records; transitions are named by their edge."""
 

@@ -35,7 +35,6 @@ class Recovered:
     """A later attempt has done its first step."""
 
     attempt: Attempt
-    previous: Attempt
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,6 @@ class EpochDone:
 
 
 Change = StatusChanged | AttemptEnded | Recovered | EpochDone
-
-
-def restart_seconds(attempt: Attempt, previous: Attempt) -> float | None:
-    """From the end of one attempt, as it was noticed, to the first step of the next."""
-    if attempt.restart_seconds is not None:
-        return attempt.restart_seconds
-    # Another worker process took over: it cannot know on its own clock when the one before was found dead.
-    if attempt.first_step_at is None or previous.ended_at is None:
-        return None
-    return max(0.0, (attempt.first_step_at - previous.ended_at).total_seconds())
 
 
 class JobFollower:
@@ -116,7 +105,7 @@ class JobFollower:
             if attempt.first_step_at and attempt.attempt not in self._recovered:
                 self._recovered.add(attempt.attempt)
                 if previous.end_cause not in ORDERLY:
-                    changes.append(Recovered(attempt, previous))
+                    changes.append(Recovered(attempt))
         return changes
 
     def _new_epochs(self, job: Job) -> list[Change]:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Te
 from rich.text import Text
 
 from perdure import terminal as t
-from perdure.following import AttemptEnded, Change, EpochDone, Recovered, StatusChanged, restart_seconds
+from perdure.following import AttemptEnded, Change, EpochDone, Recovered, StatusChanged
 from perdure.types import Job
 
 #: What a trainer does, as people say it.
@@ -104,10 +104,10 @@ def describe(change: Change) -> str | None:
                 else ""
             )
             return f"[yellow]▲[/] attempt {attempt.attempt} ended: {t.cause(attempt.end_cause)}{noticed}"
-        case Recovered(attempt, previous):
+        case Recovered(attempt):
             again = attempt.steps_redone or 0
             steps = f"{again} step{'' if again == 1 else 's'} to do again"
-            after = t.seconds(restart_seconds(attempt, previous))
+            after = t.seconds(attempt.restart_seconds)
             return f"[green]▶[/] attempt {attempt.attempt} trains again after {after}, {steps}"
         case StatusChanged(job) if job.status not in {"running", "succeeded"}:
             reason = f"  [dim]{t.plain(job.status_reason)}[/]" if job.status_reason else ""

@@ -5,9 +5,10 @@ forked; it sleeps until a signal, a child's death or a deadline. Whatever ends t
 with it, and nothing is lost by that: what is recorded is durable, and the next `up` on the same home goes on.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,7 +229,9 @@ class Service:
                 child.terminate()
             deadline = time.monotonic() + grace_seconds
             while (
-                _any_alive(group) and time.monotonic() < deadline and signals.stop_requests <= impatient_after
+                any(child.is_alive for child in group)
+                and time.monotonic() < deadline
+                and signals.stop_requests <= impatient_after
             ):
                 signals.wait(deadline - time.monotonic())
             for child in group:
@@ -238,9 +241,8 @@ class Service:
         for child in self._children():
             if child.process is not None:
                 child.process.wait()
+        if self._broker is not None:
+            with contextlib.suppress(OSError):  # a broker that was killed leaves its socket there
+                self.home.runtime_folder().rmdir()
         if self._ready_at is not None:
             self._say("Stopped. Started again on the same home it carries on with the jobs it had.")
-
-
-def _any_alive(children: Iterable[Child]) -> bool:
-    return any(child.is_alive for child in children)

@@ -61,7 +61,6 @@ class Attempt:
     slot: Slot
     watch: StallWatch
     hurry: threading.Event  #: set when the worker has no time left to wait for a database
-    detected_at: float | None = None  #: when the attempt before was found ended, for its successor's ledger
     lease: Lease | None = None
     trainer: TrainerProcess | None = None
     phase: str = str(Phase.STARTING)
@@ -131,8 +130,7 @@ class Attempt:
         self._changed = True
         if not self.did_steps:
             self.did_steps = True
-            restart = None if self.detected_at is None else time.monotonic() - self.detected_at
-            self.persist(lambda: job_store.first_step(self.db, self.fence, restart))
+            self.persist(lambda: job_store.first_step(self.db, self.fence))
 
     def _parked(self, message: Parked, now: float) -> None:
         """Recorded when it is over: while it lasts, there is usually no database to record it in."""

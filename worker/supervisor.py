@@ -47,7 +47,6 @@ class Turn:
     fence: Fence
     job: JobRow
     checkpoints: list[JobRow]
-    after_failure_at: float | None = None
     fruitless: int = 0  #: attempts in a row, right before this one, that did not get one step done
 
 
@@ -144,7 +143,6 @@ class Supervisor:
             slot=self._slot,
             watch=StallWatch(time.monotonic(), self._settings.stall_seconds),
             hurry=self._hurry,
-            detected_at=turn.after_failure_at,
         )
         lease = Lease(
             self._db, turn.fence, self._settings, on_renewed=attempt.pass_on_heartbeat, on_news=self._wake
@@ -241,7 +239,6 @@ class Supervisor:
 
     def _try_again(self, turn: Turn, attempt: Attempt, death: Death) -> Turn | None:
         """Resume on the spot, unless a request or the budget says otherwise."""
-        found_at = time.monotonic()
         _log.warning("trainer.ended", job_id=self.job_id, cause=str(death.cause), detail=death.detail)
         after = attempt.persist(
             lambda: job_store.restart_attempt(
@@ -259,7 +256,7 @@ class Supervisor:
             _log.warning("job.left", job_id=self.job_id, status=str(after))
             return None
         fruitless = 0 if attempt.did_steps else turn.fruitless + 1
-        return Turn(after.fence, after.job, after.checkpoints, found_at, fruitless)
+        return Turn(after.fence, after.job, after.checkpoints, fruitless)
 
     def _hand_back(self, turn: Turn, attempt: Attempt, detail: str) -> None:
         status = attempt.persist(lambda: job_store.release(self._db, turn.fence, EndCause.PREEMPTED, detail))

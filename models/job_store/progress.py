@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.database import Database
 from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
-from models.job_state import EventType
+from models.job_state import FAILURES, EventType
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
 from models.tables import attempts, events, jobs, step_metrics
 
@@ -127,11 +127,20 @@ def prepared(
             )  # fmt: skip
 
 
-def first_step(db: Database, fence: Fence, restart_seconds: float | None) -> None:
-    """The attempt's first step is done; ``restart_seconds`` is since the one before it was found ended."""
+def first_step(db: Database, fence: Fence) -> None:
+    """The attempt's first step is done; after a failure the ledger says how long that took since its end."""
     with db.writing() as tx:
         holding(tx, fence)
-        _update_attempt(tx, fence, first_step_at=db.now(), restart_seconds=restart_seconds)
+        now = tx.execute(select(db.now())).scalar_one()
+        before = tx.execute(
+            select(attempts.c.ended_at).where(
+                attempts.c.job_id == fence.job_id,
+                attempts.c.attempt == fence.attempt - 1,
+                attempts.c.end_cause.in_(FAILURES),
+            )
+        ).scalar_one_or_none()
+        restart = None if before is None else (now - before).total_seconds()
+        _update_attempt(tx, fence, first_step_at=now, restart_seconds=restart)
 
 
 def record_progress(db: Database, fence: Fence, position: Position) -> Requests:

@@ -107,9 +107,6 @@ def events(job_id: JobId, as_json: AsJson = False) -> None:
 
 def attempts(job_id: JobId, as_json: AsJson = False) -> None:
     """Show who ran a job, why each attempt ended, and what that cost."""
-
-    from perdure.following import restart_seconds  # noqa: PLC0415 - pydantic is not for `perdure --help`
-
     with connect() as client:
         rows = list(client.jobs.attempts(resolve(client, job_id)))
     if as_json:
@@ -133,10 +130,10 @@ def attempts(job_id: JobId, as_json: AsJson = False) -> None:
                 t.local_time(row.started_at),
                 t.cause(row.end_cause) or "[blue]goes on[/]",
                 t.seconds(row.detection_seconds),
-                t.seconds(restart_seconds(row, before) if before else None),
+                t.seconds(row.restart_seconds),
                 str(row.steps_redone or 0),
             )
-            for row, before in zip(rows, [None, *rows], strict=False)
+            for row in rows
         )
         t.console().print(t.table(columns, cells, right=("attempt", "noticed", "restarted", "steps redone")))
 

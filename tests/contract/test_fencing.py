@@ -21,7 +21,7 @@ WRITES: dict[str, Callable[[World, Fence], Any]] = {
         world.db, fence, "m.json", {"classes": [], "num_train": 1, "num_val": 1}
     ),
     "prepared": lambda world, fence: world.prepare(fence, step=3, inexact_reasons=["another CPU"]),
-    "first_step": lambda world, fence: job_store.first_step(world.db, fence, 0.5),
+    "first_step": lambda world, fence: job_store.first_step(world.db, fence),
     "record_progress": lambda world, fence: job_store.record_progress(world.db, fence, position(77)),
     "record_metrics": lambda world, fence: job_store.record_metrics(
         world.db, fence, [step_row(10, 9.0), step_row(77)], position(77)

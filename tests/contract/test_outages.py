@@ -72,6 +72,16 @@ def test_a_server_that_goes_and_comes_back(outside: World, postgres: PostgresSer
     job_store.finish(outside.db, fence, WEIGHTS)
 
 
+def test_a_restart_that_nobody_was_there_to_see(outside: World, postgres: PostgresServer) -> None:
+    """Idle connections of the pool are all dead then; the next caller must not pay for it."""
+    fence = outside.running()
+    at_once(*[lambda: outside.job(fence.job_id)] * 5)
+    postgres.restart()
+    assert job_store.renew(outside.db, fence, LEASE)
+    for _ in range(5):
+        assert outside.job(fence.job_id).status == "running"
+
+
 def test_writes_in_flight_when_the_server_dies(outside: World, postgres: PostgresServer) -> None:
     """Each is there whole or not at all, and its caller learns at worst that it does not know."""
     fence = outside.running()

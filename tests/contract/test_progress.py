@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from models import job_store
 from models.errors import LeaseLost, NotFound
 from models.host import ProcessId, boot_id, pid_namespace
-from models.job_state import EndCause, EventType
+from models.job_state import EndCause, EventType, JobStatus
 from models.job_store import Fence, Requests
 from models.tables import jobs, step_metrics
 from tests.contract.world import LEASE, SLOT, World, at_once, position, step_row
@@ -140,10 +140,26 @@ def test_the_trainer_is_remembered_beyond_the_lease(world: World) -> None:
 
 def test_the_first_step_ends_a_recovery(world: World) -> None:
     fence = world.running()
-    job_store.first_step(world.db, fence, 0.8)
-    [line] = world.attempts(fence.job_id)
-    assert line.restart_seconds == 0.8
-    assert line.first_step_at >= line.started_at
+    job_store.first_step(world.db, fence)
+    restarted = job_store.restart_attempt(
+        world.db, fence, EndCause.TRAINER_KILLED, "SIGKILL",
+        device="cpu", step=None, detection_seconds=0.0, lease_seconds=60.0,
+    )  # fmt: skip
+    assert not isinstance(restarted, JobStatus)
+    job_store.first_step(world.db, restarted.fence)
+    first, second = world.attempts(fence.job_id)
+    assert first.restart_seconds is None, "nothing was recovered from"
+    assert second.first_step_at >= second.started_at
+    assert second.restart_seconds == (second.first_step_at - first.ended_at).total_seconds() > 0
+
+
+def test_a_pause_is_no_recovery(world: World) -> None:
+    fence = world.running()
+    job_store.pause(world.db, fence.job_id)
+    job_store.release(world.db, fence, EndCause.PREEMPTED, "Stopped.")
+    job_store.resume(world.db, fence.job_id)
+    job_store.first_step(world.db, world.claimed().fence)
+    assert world.attempts(fence.job_id)[1].restart_seconds is None
 
 
 # -- Step metrics ------------------------------------------------------------------------------------
