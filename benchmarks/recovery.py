@@ -244,9 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kills = {"trainer_kill": 4, "worker_kill": 1, "torchrun": 2}
     deadline = STARTED_AT + QUICK_SECONDS if options.quick else float("inf")
     say(f"moments of the kills from seed {options.seed}")
-    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="perdure-recovery-") as folder:
-        benchmark = Benchmark(QUICK if options.quick else FULL, kills, options.seed, Path(folder), deadline)
-        benchmark.run()
+    case = QUICK if options.quick else FULL
+    try:
+        with ended_by_signals(), tempfile.TemporaryDirectory(prefix="perdure-recovery-") as folder:
+            benchmark = Benchmark(case, kills, options.seed, Path(folder), deadline)
+            benchmark.run()
+    except KeyboardInterrupt:
+        say("stopped; nothing is left running")
+        return 130
     figures = summary(benchmark, options.quick, time.monotonic() - STARTED_AT)
     if options.json:
         print(json.dumps(figures))

@@ -19,8 +19,24 @@ from tests.stack import Stack, tree
 def trainers(stack: Stack) -> list[psutil.Process]:
     """Processes that train now: children of any zygote."""
     below = [process for worker in stack.workers for process in tree(worker.pid)]
-    zygotes = [process.pid for process in below if "worker.zygote" in " ".join(process.cmdline())]
-    return [process for process in below if process.ppid() in zygotes]
+    zygotes = [process.pid for process in below if "worker.zygote" in command_line(process)]
+    return [process for process in below if parent(process) in zygotes]
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty for a process that ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def parent(process: psutil.Process) -> int | None:
+    """None for a process that is over, collected by its zygote or not yet."""
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
