@@ -165,17 +165,11 @@ def _start_zygote(channel: socket.socket) -> subprocess.Popen[bytes]:
 
 def trainer_environment() -> dict[str, str]:
     """What must be set before a process begins, since libraries read it once, at their load."""
-    # Threads that wait for work sleep instead of spinning: on a box that is shared with anything else,
-    # spinning made a step ten times as long, with the same bits.
-    return (
-        {"OMP_WAIT_POLICY": "PASSIVE"}
-        | os.environ
-        | {
-            "OPENBLAS_NUM_THREADS": "1",  # no thread pool in the zygote
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products
-            # Without these glibc returns each batch's activations to the kernel and faults them in again:
-            # 1.8 to 2.7 times as long a step on a CPU, with unchanged bits.
-            "MALLOC_TRIM_THRESHOLD_": "1073741824",
-            "MALLOC_MMAP_THRESHOLD_": "1073741824",
-        }
-    )
+    return os.environ | {
+        "OPENBLAS_NUM_THREADS": "1",  # no thread pool in the zygote
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products
+        # Without these glibc returns each batch's activations to the kernel and faults them in again:
+        # 1.8 to 2.7 times as long a step on a CPU, with unchanged bits.
+        "MALLOC_TRIM_THRESHOLD_": "1073741824",
+        "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    }

@@ -161,11 +161,13 @@ class PostgresServer:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[Any, ...]]":
+    def connect(
+        self, database: str = "postgres", patience_seconds: int = 5
+    ) -> "psycopg.Connection[tuple[Any, ...]]":
         """A plain connection beside the one under test."""
         return psycopg.connect(
             host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True,
-            connect_timeout=5,
+            connect_timeout=patience_seconds,
         )  # fmt: skip
 
     # -- Details ---------------------------------------------------------------------------------

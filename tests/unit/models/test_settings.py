@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.settings import Settings
+from models.errors import SettingsInvalid
+from models.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,17 @@ def test_a_heartbeat_has_to_come_twice_in_a_lease(monkeypatch: pytest.MonkeyPatc
     assert with_(monkeypatch, lease_seconds="4", heartbeat_seconds="2")
     with pytest.raises(ValidationError, match="PERDURE_HEARTBEAT_SECONDS must be at most half"):
         with_(monkeypatch, lease_seconds="4", heartbeat_seconds="2.1")
+
+
+def test_what_is_wrong_is_said_with_the_names_of_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_PORT", "many")
+    monkeypatch.setenv("PERDURE_LEASE_SECONDS", "0")
+    monkeypatch.setenv("PERDURE_API_KEYS", "a-secret")
+    with pytest.raises(SettingsInvalid) as refusal:
+        load_settings()
+    said = refusal.value.message
+    assert "PERDURE_PORT" in said and "PERDURE_LEASE_SECONDS" in said
+    assert "a-secret" not in said
 
 
 def test_a_trainer_parks_before_its_lease_can_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
