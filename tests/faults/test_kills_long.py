@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 KILLS = 24
 #: Long enough that the job still runs at the last kill.
-EPOCHS = 70
+EPOCHS = 40
 
 
 @pytest.mark.parametrize("loading_workers", ["0", "2"])
