@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.perdure-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test test-unit test-long format lock clean
+.PHONY: help setup demo up check test test-unit test-long checkers soak soak-kills format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,8 +42,21 @@ test: setup ## every tier, in at most a quarter of an hour on two cores
 test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
+LONG := test_kills_long test_save_path test_power_loss test_corruption
 test-long: setup ## the long versions, for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
+
+checkers: setup ## simulated schedules, seeded bugs, a soak of a minute, and all that is long: for hours, not yet for CI
+	$(BIN)/pytest -q -n 2 --dist worksteal tests/simulation tests/seeded_bugs tests/soak
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract tests/faults
+
+SECONDS ?= 1800
+soak: setup ## SECONDS of faults of every kind (half an hour unless told otherwise: make soak SECONDS=300 SEED=7)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+KILLS ?= 250
+soak-kills: setup ## four times KILLS random kills (250 each unless told otherwise: make soak-kills KILLS=1000)
+	KILLS=$(KILLS) $(BIN)/pytest -q -n 2 --dist worksteal -m long tests/faults/test_kills_long.py
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

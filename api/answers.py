@@ -1,11 +1,11 @@
 """The shapes of what the service answers; with the specs of ``models`` they are the OpenAPI document."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from models.job_state import EndCause, JobStatus
+from models.job_state import EndCause, Fault, JobStatus
 
 T = TypeVar("T")
 
@@ -168,6 +168,30 @@ class Attempt(Answer):
     detection_seconds: float | None
     restart_seconds: float | None
     steps_redone: int
+    exact: bool = Field(description="Whether it computed as the attempt before it did.")
+    inexact_reasons: Annotated[list[str], BeforeValidator(lambda stored: stored or [])]
+    drill: str | None = Field(description="The drill that was to end it; such an end spends no budget.")
+
+
+class DrillBody(Answer):
+    """A fault that was asked for, and what it cost by the ledger of attempts."""
+
+    object: Literal["drill"] = "drill"
+    id: str
+    job_id: str
+    fault: Fault
+    status: Literal["requested", "dropped", "recovering", "recovered", "not_recovered"]
+    requested_at: datetime
+    attempt: int | None = Field(description="The one that it hit.")
+    carried_out_at: datetime | None = Field(description="Recorded by the worker right before it did it.")
+    checkpoint_id: str | None = Field(description="Of `corrupt_checkpoint`: the one that was damaged.")
+    detected_seconds: float | None = Field(description="Until the end of the attempt was noticed.")
+    running_again_seconds: float | None = Field(
+        description="Until a later attempt did its first step, or finished the job; also since the fault."
+    )
+    steps_redone: int | None
+    exact: bool | None = Field(description="Whether the attempts since compute as those before.")
+    recovered: bool = Field(description="A step was done again.")
 
 
 class Checkpoint(Answer):
@@ -213,7 +237,8 @@ class WorkerBody(Answer):
     """A worker process: one per device slot."""
 
     id: str
-    status: Literal["online", "stopped", "lost"]
+    status: Literal["online", "draining", "quarantined", "stopped", "lost"]
+    status_reason: str | None = Field(description="Why it is quarantined.")
     device: str
     slot: str
     threads: int

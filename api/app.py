@@ -11,6 +11,8 @@ from api.access import RequestLog
 from api.authentication import Authentication
 from api.dependencies import Services
 from api.routes import router
+from api.store_health import StoreHealth
+from api.whole_files import WholeFiles
 from models.database import Database
 from models.queue import Doorbell
 from models.reconciler import Reconciler
@@ -32,13 +34,15 @@ def create_app(settings: Settings) -> FastAPI:
         db = Database(settings.database_url, pool_size=THREADS)
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
-        app.state.services = Services(settings, db, storage, doorbell)
+        whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
+        app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
         reconciler.start()
         try:
             yield
         finally:
             # What calls others stops before what it calls.
             await anyio.to_thread.run_sync(reconciler.stop)
+            await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()
             db.close()
 

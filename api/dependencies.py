@@ -7,6 +7,8 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
+from api.store_health import StoreHealth
+from api.whole_files import WholeFiles
 from models.database import Database
 from models.errors import NotFound
 from models.job_spec import Text
@@ -17,6 +19,7 @@ from models.storage import Storage
 MAX_INTEGER = 2**31 - 1
 _JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
 _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
+_WORKER_ID = re.compile(r"wrk_[0-9A-Za-z-]{1,60}")
 
 
 class Bell(Protocol):
@@ -36,7 +39,9 @@ class Services:
     settings: Settings
     db: Database
     storage: Storage
+    store_health: StoreHealth
     doorbell: Bell
+    whole_files: WholeFiles
 
 
 async def _services(request: Request) -> Services:
@@ -69,7 +74,14 @@ async def _checkpoint_id(checkpoint_id: str) -> str:
     return checkpoint_id
 
 
+async def _worker_id(worker_id: str) -> str:
+    if not _WORKER_ID.fullmatch(worker_id):
+        raise NotFound("There is no worker with that id; `GET /workers` lists those that exist.")
+    return worker_id
+
+
 JobId = Annotated[str, Depends(_job_id)]
+WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 
 

@@ -1,8 +1,8 @@
-"""Stored objects as downloads: whole or one range, tagged with the hash that was recorded for them."""
+"""Files as downloads: whole or one range, tagged with the hash of the whole."""
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from fastapi import Request
@@ -10,34 +10,34 @@ from starlette.responses import Response, StreamingResponse
 
 from api.problems import Refused
 from models.errors import ContentGone
-from models.job_store.fence import JobRow
-from models.storage import Storage
 
 CHUNK = 2**20
 #: One range; a header with several (which may be ten thousand) is ignored, as RFC 9110 allows.
 _ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-def checkpoint_file(request: Request, storage: Storage, checkpoint: JobRow, filename: str) -> Response:
-    """200, 206 or 304. Raises ContentGone, Refused (416)."""
-    etag = f'"{checkpoint.sha256}"'
+def file_response(
+    request: Request, open_file: Callable[[], IO[bytes]], *, size_bytes: int, sha256: str, filename: str
+) -> Response:
+    """200, 206 or 304; the file is opened only to be sent. Raises ContentGone, Refused (416)."""
+    etag = f'"{sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") in {etag, "*"}:
         return Response(status_code=304, headers=headers)
-    span = _range(request, etag, checkpoint.size_bytes)
-    first, last = span or (0, checkpoint.size_bytes - 1)
+    span = _range(request, etag, size_bytes)
+    first, last = span or (0, size_bytes - 1)
     # Opened before the answer begins: retention may unlink the name meanwhile, the bytes stay ours.
     try:
-        stream = storage.open(checkpoint.path)
+        stream = open_file()
     except FileNotFoundError:
         raise ContentGone("The file was let go a moment ago; look at the list of checkpoints.") from None
     headers |= {
         "Content-Length": str(last - first + 1),
         "Content-Disposition": f'attachment; filename="{filename}"',
-        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(checkpoint.sha256)).decode()}:",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
     }
     if span:
-        headers["Content-Range"] = f"bytes {first}-{last}/{checkpoint.size_bytes}"
+        headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
     return StreamingResponse(
         _bytes(stream, first, last - first + 1),
         206 if span else 200,

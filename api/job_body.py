@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from api.answers import Best, JobBody, JobError, Progress, ResumePoint
 from models import job_store
 from models.database import Database
-from models.job_spec import JobSpec
+from models.job_spec import JobSpec, Segment
 from models.job_state import FINISHED, JobStatus
 from models.job_store.fence import JobRow
 from models.job_store.overview import Overview
@@ -38,7 +38,7 @@ def would_be(spec: JobSpec) -> JobBody:
         cancel_requested=False, pause_requested=False, exact=True, inexact_reasons=[], numerics=None,
         progress=nothing_done, estimated_finish=None, goodput=None, best=None, resume_from=None, error=None,
         weights_sha256=None, parent_id=None, dataset=None,
-        segments=[{"epochs": epochs, "scheduler": spec.hyperparameters.scheduler, "planned_epochs": None}],
+        segments=[Segment(epochs=epochs, scheduler=spec.hyperparameters.scheduler).model_dump(mode="json")],
         spec=spec.to_json(), metadata=spec.metadata, created_at=None, queued_at=None, started_at=None,
         finished_at=None, links={},
     )  # fmt: skip
@@ -94,7 +94,7 @@ def _body(row: JobRow, around: Overview, now: datetime) -> JobBody:
 
 def _links(job_id: str) -> dict[str, str]:
     own = f"/jobs/{job_id}"
-    below = ("metrics", "events", "attempts", "checkpoints", "logs", "model")
+    below = ("metrics", "events", "attempts", "checkpoints", "drills", "logs", "model")
     return {"self": own, **{name: f"{own}/{name}" for name in below}}
 
 

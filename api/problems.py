@@ -27,14 +27,25 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.IdempotencyMismatch: 422,
     errors.IdempotencyInFlight: 409,
     errors.DatabaseUnavailable: 503,
+    errors.DrillsDisabled: 403,
+    errors.DrillUnsupported: 409,
     errors.ContentGone: 410,
+    errors.CheckpointDamaged: 410,
+    errors.CheckpointFormatUnknown: 503,
+    errors.DownloadFailed: 503,
+    errors.DownloadNotReady: 503,
+    errors.TorchMissing: 503,
     errors.DatasetInvalid: 422,
     errors.WeightsUnavailable: 422,
     errors.WeightsInvalid: 422,
+    errors.StorageFailed: 503,
 }
 RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.DatabaseUnavailable: 3,
+    errors.DownloadFailed: 3,
+    errors.DownloadNotReady: 3,
     errors.IdempotencyInFlight: 1,
+    errors.StorageFailed: 3,
 }
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 _log = structlog.get_logger()
@@ -108,7 +119,7 @@ def refused_for(error: errors.PerdureError) -> Refused:
     wait = RETRY_AFTER_SECONDS.get(known)
     named = [field_error(error.field, error.message, error.code)] if error.field else []
     if status == 503:
-        _log.warning("database.away", cause=str(error.__cause__)[:500])
+        _log.warning("request.unavailable", code=error.code, cause=str(error.__cause__ or error)[:500])
     return Refused(
         status, error.code, error.message, errors=named, headers={"Retry-After": str(wait)} if wait else None
     )

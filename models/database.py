@@ -127,7 +127,7 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s"
         f" -c lock_timeout={LOCK_TIMEOUT_SECONDS}s -c statement_timeout=30s -c timezone=UTC"
     )
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -145,3 +145,12 @@ def _postgres_engine(url: URL, pool_size: int) -> Engine:
             "application_name": "perdure",
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, args: Any, options: Any) -> Any:
+        # Here, since an installation on SQLite has no driver for PostgreSQL.
+        from models.postgres import BoundedConnection  # noqa: PLC0415
+
+        return BoundedConnection.connect(*args, **options)
+
+    return engine

@@ -62,10 +62,48 @@ class SettingsInvalid(PerdureError):
     code = "settings_invalid"
 
 
+class DrillsDisabled(PerdureError):
+    """Drills break jobs on purpose and are off here: start the service with `perdure up --drills`, or set
+    PERDURE_DRILLS=true for the API."""
+
+    code = "drills_disabled"
+
+
+class DrillUnsupported(PerdureError):
+    """This drill cannot be carried out on this installation; choose another fault."""
+
+    code = "drill_unsupported"
+
+
 class ContentGone(PerdureError):
     """The file was pruned by retention or quarantined; choose a checkpoint whose status is committed."""
 
     code = "content_gone"
+
+
+class CheckpointDamaged(PerdureError):
+    """A stored file of this checkpoint is damaged; choose another checkpoint."""
+
+    code = "checkpoint_damaged"
+
+
+class DownloadNotReady(PerdureError):
+    """The file is still being put together; try again in a few seconds."""
+
+    code = "download_not_ready"
+
+
+class DownloadFailed(PerdureError):
+    """Putting the file together failed; try again, and if it stays so look at the API's log."""
+
+    code = "download_failed"
+
+
+class TorchMissing(PerdureError):
+    """This checkpoint is put together by torch, which is not installed here: install the worker extra beside
+    the API (`pip install -e '.[worker]'`), or download from an API that has it."""
+
+    code = "torch_missing"
 
 
 # -- Fencing -------------------------------------------------------------------------------------

@@ -95,7 +95,22 @@ class Resources(Part):
 
 class CheckpointEvery(Part):
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
-    seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] | None = None
+    seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] | None = Field(
+        default=None,
+        description="Within an epoch; null chooses by what a checkpoint costs and how often workers fail.",
+    )
+    min_seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] = Field(
+        default=2.0, description="Where `seconds` is null: not more often than this."
+    )
+    max_seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] = Field(
+        default=60.0, description="Where `seconds` is null: at most so much work is at risk."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_seconds > self.max_seconds:
+            raise ValueError("min_seconds must not be larger than max_seconds")
+        return self
 
 
 class FaultTolerance(Part):
@@ -108,6 +123,16 @@ class FaultTolerance(Part):
         default=300, description="How long to wait for a worker of equal numerics before going on inexactly."
     )
     verify_on_resume: bool = False
+    on_non_finite: Literal["fail", "rollback"] = Field(
+        default="fail",
+        description="A loss that is NaN or infinite: fail, or go back to the last epoch's end and on at half "
+        "the learning rate.",
+    )
+    on_out_of_memory: Literal["fail", "micro_batches"] = Field(
+        default="fail",
+        description="`micro_batches`: compute each batch in twice as many parts; the batch stays the same, "
+        "its bits do not.",
+    )
 
 
 class EarlyStopping(Part):
@@ -150,6 +175,13 @@ class JobSpec(Part):
         return self.model_dump(mode="json")
 
 
+class Slowdown(Part):
+    """A rollback of a loss without bounds: from the step after this one the learning rate is multiplied."""
+
+    after_step: Annotated[int, Field(ge=0)]
+    factor: Fraction
+
+
 class Segment(Part):
     """A run of epochs with a learning-rate schedule of its own; `extend` appends one.
 
@@ -161,6 +193,7 @@ class Segment(Part):
     planned_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="The schedule's length where an early stop cut the segment short."
     )
+    slowdowns: list[Slowdown] = []
 
     @property
     def schedule_epochs(self) -> int:

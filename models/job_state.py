@@ -43,12 +43,22 @@ FAILURES = frozenset(
 )
 
 
+class Fault(StrEnum):
+    """What a drill breaks, for real."""
+
+    KILL_TRAINER = "kill_trainer"  #: SIGKILL of the trainer
+    KILL_WORKER = "kill_worker"  #: SIGKILL of the worker with every process below it
+    STALL = "stall"  #: SIGSTOP of the trainer, which the stall watch has to notice
+    CORRUPT_CHECKPOINT = "corrupt_checkpoint"  #: bytes of the newest checkpoint flipped, then SIGKILL
+
+
 class EventType(StrEnum):
     """What a job's audit trail records; transitions are named by their edge."""
 
     CREATED = "created"  #: (nothing) -> queued
     CLAIMED = "claimed"  #: queued -> running
     RESTARTED = "restarted"  #: running -> running: the trainer died, the same worker goes on
+    ROLLED_BACK = "rolled_back"  #: running -> running: the loss had no bounds; on from an epoch's end, slower
     RELEASED = "released"  #: running -> queued: the worker stops in order
     EXPIRED = "expired"  #: running -> queued: the worker is gone
     SUCCEEDED = "succeeded"  #: running -> succeeded
@@ -62,13 +72,17 @@ class EventType(StrEnum):
     PAUSE_REQUESTED = "pause_requested"
     DATASET_CHECKED = "dataset.checked"
     CHECKPOINT_COMMITTED = "checkpoint.committed"
+    CHECKPOINT_DELAYED = "checkpoint.delayed"  #: the store refused it; it is tried again
     CHECKPOINT_QUARANTINED = "checkpoint.quarantined"
     CHECKPOINT_PRUNED = "checkpoint.pruned"
+    FROZEN_PART_REBUILT = "frozen_part.rebuilt"
     RESUME_STARTED = "resume.started"
     RESUME_VERIFIED = "resume.verified"
     DETERMINISM_MISMATCH = "determinism.mismatch"
     PARKED = "parked"
     INEXACT = "inexact"
+    DRILL_REQUESTED = "drill.requested"
+    DRILL_CARRIED_OUT = "drill.carried_out"  #: recorded right before the worker does it
 
 
 class Phase(StrEnum):

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     data_root: Path | None = None
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     downloads: bool = True
+    drills: bool = False
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: Seconds = 5.0
     reconcile_seconds: Seconds = 2.0
     stall_seconds: Seconds | None = None
+    store_patience_seconds: Seconds = 300.0
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

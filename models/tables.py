@@ -25,7 +25,7 @@ from sqlalchemy import (
     true,
 )
 
-from models.job_state import FINISHED, EndCause, JobStatus
+from models.job_state import FINISHED, EndCause, Fault, JobStatus
 
 metadata = MetaData(
     naming_convention={
@@ -138,6 +138,7 @@ jobs = Table(
     Column("paused_seconds", Float, nullable=False, server_default="0"),
     Column("running_seconds", Float, nullable=False, server_default="0"),
     Column("finished_at", Instant),
+    Column("drill_requested", Id),  # the drill that its worker is to carry out
     CheckConstraint(_one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
@@ -189,9 +190,14 @@ attempts = Table(
     Column("detection_seconds", Float),
     Column("restart_seconds", Float),
     Column("steps_redone", BigInteger, nullable=False, server_default="0"),
+    # Whether it computed as the attempt before did, and if not, what was different
+    Column("exact", Boolean, nullable=False, server_default=true()),
+    Column("inexact_reasons", Json),
+    Column("drill", Id),  # the drill that was to end it: whatever did spends no budget
     CheckConstraint(f"end_cause IS NULL OR {_one_of('end_cause', EndCause)}", name="end_cause_known"),
     CheckConstraint("(ended_at IS NULL) = (end_cause IS NULL)", name="ended_has_cause"),
     CheckConstraint("steps_redone >= 0", name="steps_redone_counts"),
+    Index("ix_attempts_ended_at", "ended_at"),
 )
 
 epoch_metrics = Table(
@@ -241,7 +247,16 @@ checkpoints = Table(
     Column("status", String(16), nullable=False),
     Column("val_loss", Float),
     Column("created_at", Instant, nullable=False),
+    # The tensors that never change, stored once a job; NULL where the file holds everything
+    Column("frozen_path", String(1024)),
+    Column("frozen_sha256", String(64)),
+    Column("frozen_size_bytes", BigInteger),
     CheckConstraint(_one_of("status", ["committed", "quarantined", "pruned"]), name="status_known"),
+    CheckConstraint(
+        "(frozen_path IS NULL) = (frozen_sha256 IS NULL)"
+        " AND (frozen_path IS NULL) = (frozen_size_bytes IS NULL)",
+        name="frozen_part_whole",
+    ),
     Index("ix_checkpoints_job_step", "job_id", "step"),
 )
 
@@ -275,7 +290,28 @@ workers = Table(
     Column("started_at", Instant, nullable=False),
     Column("heartbeat_at", Instant, nullable=False),
     Column("heartbeat", Float, nullable=False),  # the same on the lease clock
-    CheckConstraint(_one_of("status", ["online", "stopped", "lost"]), name="status_known"),
+    # Why it may not claim; they outlive the times in which it is held for lost
+    Column("drain_requested", Boolean, nullable=False, server_default=false()),
+    Column("quarantine_reason", Text),
+    CheckConstraint(
+        _one_of("status", ["online", "draining", "quarantined", "stopped", "lost"]), name="status_known"
+    ),
+)
+
+drills = Table(
+    "drills",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant_id", Id, nullable=False, server_default="default"),
+    Column("fault", String(32), nullable=False),
+    Column("requested_at", Instant, nullable=False),
+    Column("attempt", Integer),  # that it hit
+    Column("carried_out_at", Instant),
+    Column("checkpoint_id", Id),  # that it damaged
+    CheckConstraint(_one_of("fault", Fault), name="fault_known"),
+    CheckConstraint("(attempt IS NULL) = (carried_out_at IS NULL)", name="carried_out_hit_an_attempt"),
+    Index("ix_drills_job", "job_id", "id"),
 )
 
 idempotency_keys = Table(

@@ -6,13 +6,14 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, jobs, reading, service, submit, watch
+from perdure.commands import download, drill, fleet, jobs, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
 
 EPILOG = (
-    "Exit codes: [bold]0[/] good, [bold]1[/] the job failed or the demo's results differ, "
+    "Exit codes: [bold]0[/] good, [bold]1[/] the job failed, a drill did not end well, or the demo's results "
+    "differ, "
     "[bold]2[/] wrong usage, [bold]3[/] the server refused, [bold]4[/] no server answers, "
     "[bold]130[/] Ctrl-C."
     "\n\n"
@@ -45,7 +46,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "up": service.up,
         "demo": service.demo,
         "doctor": service.doctor,
-        "workers": reading.workers,
+        "workers": fleet.workers,
+        "drain": fleet.drain,
+        "enable": fleet.enable,
         "api": service.api,
         "worker": service.worker,
         "migrate": service.migrate,
@@ -61,6 +64,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": jobs.retry,
         "extend": jobs.extend,
         "download": download.download,
+        "drill": drill.drill,
     },
     READING: {
         "metrics": reading.metrics,

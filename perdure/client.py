@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -61,6 +62,18 @@ class Perdure:
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
+
+    def drain(self, worker_id: str) -> Worker:
+        """Let a worker hand its job back and claim no more until ``enable``."""
+        return self._ask(worker_id, "drain")
+
+    def enable(self, worker_id: str) -> Worker:
+        """Let a drained or quarantined worker claim again."""
+        return self._ask(worker_id, "enable")
+
+    def _ask(self, worker_id: str, verb: str) -> Worker:
+        path = f"/workers/{quote(worker_id, safe='')}/{verb}"
+        return Worker.model_validate(self._transport.post(path))
 
     def health(self) -> dict[str, Any]:
         """What /health/ready says, also when it says no (503). Raises PerdureAPIError for anything else."""

@@ -29,7 +29,7 @@ PACKAGES = ("perdure", "torch", "torchvision", "fastapi", "celery", "sqlalchemy"
 
 ADVICE = {
     "broker": "Is Valkey or Redis up, and PERDURE_BROKER_URL right?",
-    "storage": "Is the checkpoint store mounted, writable and not full?",
+    "storage": "Is the checkpoint store mounted (or its bucket reachable), writable and not full?",
 }
 
 

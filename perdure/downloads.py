@@ -4,16 +4,18 @@ import base64
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import stamina
 
-from perdure.errors import DownloadError, ServerUnreachableError
+from perdure.errors import DownloadError, ServerUnreachableError, UnavailableError
 from perdure.transport import Transport
 
-CHUNK = 1 << 20
+PREPARATION_SECONDS = 300.0
+OnBytes = Callable[[int, int | None], object]  #: bytes done, bytes in all where they are known
 
 
 def download(
@@ -22,57 +24,104 @@ def download(
     target: Path,
     *,
     params: dict[str, Any] | None = None,
-    size_bytes: int | None = None,
-    sha256: str | None = None,
-    on_bytes: Callable[[int, int | None], object] = lambda done, total: None,
+    on_bytes: OnBytes = lambda done, total: None,
 ) -> Path:
     """Stream ``path`` into ``target`` and return it.
 
-    ``target`` appears only when every byte is there and verified: against ``size_bytes`` and ``sha256`` where
-    the caller knows them, otherwise against what the response's own headers promise. A connection that
-    breaks is tried again from the start. Raises DownloadError if the bytes are wrong.
+    ``target`` appears only when every byte is there and verified against what the answer's own headers
+    promise: what is sent may be put together from several stored files, so no recorded hash describes it. A
+    connection that breaks is tried again, from where it broke if the file is still the same. Raises
+    DownloadError if the bytes are wrong, UnavailableError if the file is not ready for minutes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _Partial(target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial"), on_bytes)
     try:
-        for attempt in transport.attempts():
-            with attempt, transport.stream(path, params) as response:
-                _receive(response, partial, size_bytes, sha256, on_bytes)
-        partial.replace(target)
+        for preparation in _while_it_is_prepared():
+            with preparation:
+                for attempt in transport.attempts():
+                    with attempt, transport.stream(path, params, partial.continuation()) as response:
+                        partial.receive(response)
+        partial.verify()
+        partial.path.replace(target)
     except httpx2.TransportError as error:
         raise ServerUnreachableError(transport.url, str(error) or "the connection broke") from error
     finally:
-        partial.unlink(missing_ok=True)
+        partial.path.unlink(missing_ok=True)
     return target
 
 
-def _receive(
-    response: httpx2.Response,
-    partial: Path,
-    size_bytes: int | None,
-    sha256: str | None,
-    on_bytes: Callable[[int, int | None], object],
-) -> None:
-    announced = response.headers.get("content-length")
-    expected_size = size_bytes if size_bytes is not None else (int(announced) if announced else None)
-    expected_hash = sha256 or _announced_hash(response.headers)
-    digest = hashlib.sha256()
-    received = 0
-    with partial.open("wb") as stream:
-        for chunk in response.iter_bytes(CHUNK):
-            stream.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            on_bytes(received, expected_size)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if expected_size is not None and received != expected_size:
-        raise DownloadError(f"{received} bytes came instead of {expected_size}; try the download again.")
-    if expected_hash is not None and digest.hexdigest() != expected_hash:
-        raise DownloadError(
-            f"The SHA-256 of what came is {digest.hexdigest()}, but {expected_hash} was recorded; "
-            "try again, and if it stays so the stored file is damaged."
+class _Partial:
+    """What arrived so far, over all tries."""
+
+    def __init__(self, path: Path, on_bytes: OnBytes) -> None:
+        self.path, self._on_bytes = path, on_bytes
+        self._begin(httpx2.Headers())
+
+    def continuation(self) -> dict[str, str]:
+        """Headers that ask for the rest, and for the whole if it is another file by now."""
+        # Only with a digest of the whole is it certain that two pieces make one file.
+        if not (self._received and self._etag and self._expected_hash):
+            return {}
+        return {"Range": f"bytes={self._received}-", "If-Range": self._etag}
+
+    def receive(self, response: httpx2.Response) -> None:
+        """Take in one answer to its end, or to where the connection breaks."""
+        if not self._goes_on(response):
+            self._begin(response.headers)
+        with self.path.open("r+b" if self._received else "wb") as stream:
+            stream.truncate(self._received)
+            stream.seek(self._received)
+            # As they come: pieces of a fixed size would be gathered first, and lost when the rest breaks.
+            for chunk in response.iter_bytes():
+                stream.write(chunk)
+                self._digest.update(chunk)
+                self._received += len(chunk)
+                self._on_bytes(self._received, self._expected_size)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def verify(self) -> None:
+        """Raises DownloadError."""
+        if self._expected_size is not None and self._received != self._expected_size:
+            raise DownloadError(
+                f"{self._received} bytes came instead of {self._expected_size}; try the download again."
+            )
+        if self._expected_hash is not None and self._digest.hexdigest() != self._expected_hash:
+            raise DownloadError(
+                f"The SHA-256 of what came is {self._digest.hexdigest()}, but {self._expected_hash} was "
+                "announced; try again, and if it stays so the stored file is damaged."
+            )
+
+    def _begin(self, headers: httpx2.Headers) -> None:
+        announced = headers.get("content-length")
+        self._expected_size = int(announced) if announced else None
+        self._expected_hash = _announced_hash(headers)
+        self._etag = headers.get("etag")
+        self._digest = hashlib.sha256()
+        self._received = 0
+
+    def _goes_on(self, response: httpx2.Response) -> bool:
+        if response.status_code != 206:
+            return False
+        begins = response.headers.get("content-range", "").startswith(f"bytes {self._received}-")
+        if not begins or response.headers.get("etag") != self._etag:
+            raise DownloadError("Another part of the file came than was asked for; try the download again.")
+        return True
+
+
+def _while_it_is_prepared() -> Iterator[Any]:
+    """A server that says so is at work on the file: that deserves more patience than one that is away."""
+    return iter(
+        stamina.retry_context(
+            on=lambda error: (
+                isinstance(error, UnavailableError)
+                and error.code == "download_not_ready"
+                and (error.retry_after or 1.0)
+            ),
+            attempts=None,
+            timeout=PREPARATION_SECONDS,
         )
+    )
 
 
 def _announced_hash(headers: httpx2.Headers) -> str | None:

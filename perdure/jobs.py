@@ -9,7 +9,7 @@ from urllib.parse import quote
 from perdure.downloads import download
 from perdure.errors import NotFoundError, WaitTimeoutError
 from perdure.transport import Transport
-from perdure.types import AT_REST, Attempt, Checkpoint, EpochMetrics, Event, Job, Page, StepMetrics
+from perdure.types import AT_REST, Attempt, Checkpoint, Drill, EpochMetrics, Event, Job, Page, StepMetrics
 
 OnBytes = Callable[[int, int | None], object]
 
@@ -89,6 +89,11 @@ class Jobs:
         for row in self._rows(_path(job_id, "checkpoints"), {}, page_size=100):
             yield Checkpoint.model_validate(row)
 
+    def drills(self, job_id: str) -> Iterator[Drill]:
+        """What was broken on purpose, oldest first, each with what it cost."""
+        for row in self._rows(_path(job_id, "drills"), {}, page_size=100):
+            yield Drill.model_validate(row)
+
     def logs(self, job_id: str) -> str:
         """What the trainers of this job printed."""
         response = self._transport.request("GET", _path(job_id, "logs"), headers={"Accept": "*/*"})
@@ -115,6 +120,10 @@ class Jobs:
     def extend(self, job_id: str, additional_epochs: int) -> Job:
         """Queue a succeeded job again for more epochs."""
         return self._act(job_id, "extend", {"additional_epochs": additional_epochs})
+
+    def drill(self, job_id: str, fault: str = "kill_trainer") -> Drill:
+        """Let its worker break a running job. Raises NotAllowedError where drills are off."""
+        return Drill.model_validate(self._transport.post(_path(job_id, "drill"), {"fault": fault}))
 
     def wait(
         self,
@@ -158,8 +167,6 @@ class Jobs:
             self._transport,
             _path(job_id, "checkpoints", row.id, "content"),
             _file(target, name),
-            size_bytes=row.size_bytes,
-            sha256=row.sha256,
             on_bytes=on_bytes,
         )
 

@@ -42,6 +42,7 @@ class Options:
     workers: int | None = None
     device: str = "auto"
     data_root: Path | None = None
+    drills: bool = False
 
 
 class Service:
@@ -97,6 +98,7 @@ class Service:
             broker_url=os.environ.get("PERDURE_BROKER_URL") or broker.url(address),
             storage_url=storage,
             data_root=self.data_root,
+            drills="true" if self._options.drills else None,
         )
 
     def _start_broker(self) -> None:

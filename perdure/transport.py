@@ -100,9 +100,15 @@ class Transport:
         )
 
     @contextmanager
-    def stream(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[httpx2.Response]:
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[httpx2.Response]:
         """An open response whose body is read piece by piece; a single try."""
-        with self._http.stream("GET", path, params=_clean(params), headers={"Accept": "*/*"}) as response:
+        accepting = {"Accept": "*/*", **(headers or {})}
+        with self._http.stream("GET", path, params=_clean(params), headers=accepting) as response:
             if response.is_error:
                 response.read()
             raise_for_problem(response)

@@ -138,6 +138,32 @@ class Attempt(Answer):
     detection_seconds: float | None = None
     restart_seconds: float | None = None
     steps_redone: int | None = None
+    exact: bool | None = None
+    inexact_reasons: list[str] = []
+    drill: str | None = None
+
+
+class Drill(Answer):
+    """A fault that was asked for, and what it cost; durations count from when it was carried out."""
+
+    id: str
+    job_id: str | None = None
+    fault: str
+    status: str | None = None  #: requested, recovering, recovered, not_recovered or dropped
+    requested_at: datetime | None = None
+    attempt: int | None = None
+    carried_out_at: datetime | None = None
+    checkpoint_id: str | None = None
+    detected_seconds: float | None = None
+    running_again_seconds: float | None = None
+    steps_redone: int | None = None
+    exact: bool | None = None
+    recovered: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come of it."""
+        return self.status not in {"requested", "recovering"}
 
 
 class Checkpoint(Answer):
@@ -175,6 +201,7 @@ class Worker(Answer):
     device: str | None = None
     threads: int | None = None
     status: str | None = None
+    status_reason: str | None = None
     job_id: str | None = None
     heartbeat_at: datetime | None = None
     heartbeat_age_seconds: float | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import PostgresServer
+from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
 from tests.stack import Stack
 
@@ -21,6 +22,22 @@ def postgres() -> Iterator[PostgresServer]:
 def valkey() -> Iterator[ValkeyServer]:
     """A broker that tests share: whoever stops or freezes it starts it again."""
     with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A test's own, to be told to fail; this process's environment leads to it."""
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_s3() -> Iterator[S3Server]:
+    """An S3 server that tests share, each with a bucket of its own."""
+    with S3Server() as server:
         yield server
 
 
@@ -41,9 +58,18 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What each kill hit and cost, also where the tests ran in other processes."""
+    """What kills hit and cost, and what schedules held, also where the tests ran in other processes."""
     for test in terminalreporter.getreports("passed"):
         for name, value in test.user_properties:
-            if name == "kills":
-                terminalreporter.section(f"kills: {test.nodeid}")
+            if name in {"kills", "schedules"}:
+                terminalreporter.section(f"{name}: {test.nodeid}")
                 terminalreporter.write_line(str(value))
+    caught = [
+        str(value)
+        for test in terminalreporter.getreports("passed")
+        for name, value in test.user_properties
+        if name == "seeded bug"
+    ]
+    if caught:
+        terminalreporter.section("seeded bugs, who caught them, and how fast")
+        terminalreporter.write_line("\n".join(caught))

@@ -76,23 +76,25 @@ class Stack:
     # -- Processes -------------------------------------------------------------------------------
 
     def start_api(self) -> None:
-        self.api = self._start("api")
+        self.api = self.start("api")
         until(self._is_ready, seconds=30, what="the API to be ready")
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        worker = self._start("worker")
+    def start_worker(self, *prefix: str, **environment: str) -> subprocess.Popen[bytes]:
+        """One more; ``prefix`` is a command that runs it, and what it is told may differ from the others."""
+        worker = self.start("worker", *prefix, **environment)
         self.workers.append(worker)
         return worker
 
     def log_of(self, process: subprocess.Popen[bytes]) -> str:
         return (self.home / f"{process.pid}.log").read_text(errors="replace")
 
-    def _start(self, module: str) -> subprocess.Popen[bytes]:
+    def start(self, module: str, *prefix: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process of the service that is the caller's to end."""
         path = self.home / "starting.log"
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
-                env=self._env(),
+                [*prefix, sys.executable, "-m", module],
+                env=self._env() | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

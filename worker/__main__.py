@@ -8,7 +8,7 @@ import structlog
 from celery.signals import worker_shutting_down
 
 from models.database import Database
-from models.errors import SettingsInvalid
+from models.errors import SettingsInvalid, SpecInvalid
 from models.host import Owner
 from models.identifiers import new_id
 from models.logs import configure_logs
@@ -37,7 +37,11 @@ def main() -> int:
     db = Database(settings.database_url)
     can_fork = sys.platform.startswith("linux") and settings.start_method != "spawn"
     keeper = ZygoteKeeper() if can_fork else None
-    supervisor = Supervisor(db, settings, owner, slot, keeper)
+    try:
+        supervisor = Supervisor(db, settings, owner, slot, keeper)
+    except SpecInvalid as error:
+        print(error.message, file=sys.stderr)  # noqa: T201
+        return 2
     presence = Presence(db, settings, owner, slot, supervisor)
     reconciler = Reconciler(db, settings, on_claimable=presence.nudge)
     app = worker_app(settings.broker_url, supervisor)

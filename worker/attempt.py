@@ -1,5 +1,6 @@
 """One trainer's life as it is followed: its words become fenced rows, in the order that they were said."""
 
+import contextlib
 import random
 import threading
 import time
@@ -11,13 +12,14 @@ import structlog
 
 from models import job_store
 from models.database import Database
-from models.errors import DatabaseUnavailable
-from models.job_state import EventType, Phase
+from models.errors import DatabaseUnavailable, StorageFailed
+from models.job_state import EventType, Fault, Phase
 from models.job_store import Fence, Position, Requests
 from models.job_store.fence import JobRow
 from models.storage import Storage
 from worker.lease import Lease
 from worker.messages import (
+    CheckpointDelayed,
     CheckpointRejected,
     CheckpointWritten,
     DatasetChecked,
@@ -25,6 +27,7 @@ from worker.messages import (
     Failed,
     Finished,
     FromTrainer,
+    FrozenPartRebuilt,
     Heartbeat,
     Parked,
     Prepared,
@@ -35,10 +38,11 @@ from worker.messages import (
     StepMetrics,
     StepRow,
     Stopped,
-    finite,
 )
 from worker.stall_watch import StallWatch
+from worker.sweep import sweep
 from worker.trainer_process import TrainerProcess
+from worker.wire import finite
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -70,10 +74,13 @@ class Attempt:
     epochs_done: int = 0
     did_steps: bool = False
     verdict: Verdict | None = None
+    drill: str | None = None  #: the last one that was heard of
+    fault: Fault | None = None  #: what that drill broke
     last_heard_at: float = field(default_factory=time.monotonic)
+    renewed_at: float = 0.0  #: boot time from before the last renewal that was granted
     _step_rows: list[StepRow] = field(default_factory=list)
-    _epoch_rows: list[EpochMetrics] = field(default_factory=list)
     _changed: bool = False
+    _swept: bool = False
     _parked_at: float = 0.0
     _flushed_at: float = field(default_factory=time.monotonic)
 
@@ -90,11 +97,11 @@ class Attempt:
                 self._step_done(message)
             case StepMetrics():
                 self._step_rows += message.rows
-            case EpochMetrics():
-                self._epoch_rows.append(message)
             case CheckpointWritten():
-                self.watch.progressed(Phase.CHECKPOINT, now)
                 self._commit(message)
+            case CheckpointDelayed():
+                self.watch.progressed(self.phase, now)
+                self._delayed(message)
             case Prepared():
                 self._prepared(message)
             case Parked():
@@ -106,8 +113,14 @@ class Attempt:
 
     def pass_on_heartbeat(self, at: float) -> None:
         """From the lease's thread: a renewal that was sent at ``at`` has been granted."""
+        self.renewed_at = at
         if self.trainer is not None:
             self.trainer.send(Heartbeat(at))
+
+    def attend(self, trainer: TrainerProcess) -> None:
+        """Follow this trainer from here on."""
+        self.trainer = trainer
+        self.pass_on_heartbeat(self.renewed_at)  # a renewal may have been granted before it was there
 
     def flush(self, *, now: float) -> None:
         """Progress and step rows, at most once a second."""
@@ -124,7 +137,7 @@ class Attempt:
         self._flushed_at = now
 
     def _step_done(self, message: StepDone) -> None:
-        self.step = message.step
+        self.step, self.epochs_done = message.step, message.epoch - 1
         self.phase, self.done = str(Phase.TRAINING), message.step
         self.total = self.job.steps or self.total
         self._changed = True
@@ -170,26 +183,47 @@ class Attempt:
     def _commit(self, written: CheckpointWritten) -> None:
         """Record the checkpoint and seal the metrics up to its step; then let go of what retention drops."""
         rows = self._take_step_rows()
-        epochs = [_epoch_row(row) for row in self._epoch_rows]
-        self.epochs_done = max([self.epochs_done, *(row["epoch"] for row in epochs)])
-        checkpoint = asdict(written) | {"val_loss": _maybe_finite(written.val_loss)}
-        keep_last = self.job.spec["fault_tolerance"]["keep_last"]
+        self.epochs_done = max(self.epochs_done, written.epochs_done)
         committed = self.persist(
             lambda: job_store.commit_checkpoint(
                 self.db,
                 self.fence,
-                checkpoint,
+                _checkpoint_row(written),
                 step_rows=rows,
-                epoch_rows=epochs,
-                epochs_done=self.epochs_done,
-                keep_last=keep_last,
+                epoch_rows=[_epoch_row(row) for row in written.epochs],
+                epochs_done=written.epochs_done,
+                keep_last=self.job.spec["fault_tolerance"]["keep_last"],
+                stall_seconds=written.stall_seconds,
+                write_seconds=written.write_seconds,
             )
         )
-        self._epoch_rows.clear()
         self._heard(committed.requests)
         # Only after the commit: a crash in between leaves unrecorded files, never a record without a file.
         for path in committed.pruned_paths:
-            self.storage.delete(path)
+            with contextlib.suppress(OSError, StorageFailed):  # then it is left for a sweep
+                self.storage.delete(path)
+        if not self._swept:  # once an attempt: what its predecessors left is all there by now
+            self._swept = True
+            self.sweep()
+
+    def sweep(self, *, own: bool = False) -> None:
+        """Clear away files of this job that nothing refers to; with ``own``, of an attempt that is over."""
+        recorded = self.persist(lambda: job_store.recorded_files(self.db, self.fence))
+        sweep(self.storage, self.fence.job_id, recorded, before_attempt=self.fence.attempt + own)
+
+    def _delayed(self, message: CheckpointDelayed) -> None:
+        _log.warning("checkpoint.delayed", job_id=self.fence.job_id, reason=message.reason)
+        self.persist(
+            lambda: job_store.record_event(
+                self.db,
+                self.fence,
+                EventType.CHECKPOINT_DELAYED,
+                f"{message.reason} Tried again in {message.retry_seconds:g} s.",
+                retry_seconds=message.retry_seconds,
+            )
+        )
+        if self.storage.free_bytes() is not None:  # no room is made in a store that has no end
+            self.sweep()
 
     def _note(self, message: FromTrainer) -> None:
         match message:
@@ -205,6 +239,16 @@ class Attempt:
                 self.persist(
                     lambda: job_store.reject_checkpoint(
                         self.db, self.fence, message.checkpoint_id, message.reason
+                    )
+                )
+            case FrozenPartRebuilt():
+                self.persist(
+                    lambda: job_store.record_event(
+                        self.db,
+                        self.fence,
+                        EventType.FROZEN_PART_REBUILT,
+                        f"The frozen part was made again from the first weights, since {message.reason}.",
+                        path=message.path,
                     )
                 )
             case ResumeVerified():
@@ -250,10 +294,18 @@ class Attempt:
                 pause = min(2.0, 2 * pause)
 
 
+def _checkpoint_row(written: CheckpointWritten) -> dict[str, Any]:
+    frozen = asdict(written.frozen) if written.frozen else dict.fromkeys(("path", "sha256", "size_bytes"))
+    return {
+        "id": written.id,
+        "epoch": written.epoch,
+        "step": written.step,
+        "val_loss": None if written.val_loss is None else finite(written.val_loss),
+        **asdict(written.file),
+        **{f"frozen_{name}": value for name, value in frozen.items()},
+    }
+
+
 def _epoch_row(row: EpochMetrics) -> dict[str, Any]:
     losses = {"train_loss": finite(row.train_loss), "val_loss": finite(row.val_loss)}
     return asdict(row) | losses
-
-
-def _maybe_finite(value: float | None) -> float | None:
-    return None if value is None else finite(value)

@@ -1,12 +1,9 @@
-"""What supervisor and trainer say to each other over two pipes: one JSON object a line, tagged by its type.
+"""What supervisor and trainer say to each other; ``worker.wire`` carries it.
 
-The supervisor never imports torch and the trainer never opens the database: this file is all they share.
+The supervisor never imports torch and the trainer never opens the database: these words are all they share.
 """
 
-import json
-import math
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 # -- Supervisor to trainer -----------------------------------------------------------------------
@@ -28,13 +25,21 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class FileRef:
+    """A recorded file: only bytes that match are ever parsed."""
+
+    path: str  #: key in the checkpoint store
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class CheckpointRef:
     """A recorded checkpoint that the trainer may resume from."""
 
     id: str
-    path: str  #: key in the checkpoint store
-    sha256: str
-    size_bytes: int
+    file: FileRef
+    frozen: FileRef | None  #: the tensors that never change, which the job stores once
     epoch: int  #: 1-based epoch that it lies in or ends
     step: int
     val_loss: float | None  #: recorded where the checkpoint ends an epoch
@@ -58,7 +63,10 @@ class Task:
     manifest_path: str | None  #: key in the store; None until the dataset was checked
     verify: bool  #: compute the recorded validation loss again before going on
     fingerprint: dict[str, Any] | None  #: of the attempt before, to say what changed
+    lease_confirmed_at: float  #: boot time from before the lease was last granted
     park_after_seconds: float  #: park when no heartbeat came for so long
+    store_patience_seconds: float  #: so long a checkpoint store that refuses is asked again
+    seconds_between_failures: float  #: what the fleet has seen on average; decides how often to save
 
 
 @dataclass(frozen=True)
@@ -176,12 +184,31 @@ class CheckpointWritten:
     """A checkpoint is durable and verified; it becomes one when the supervisor records it."""
 
     id: str
-    path: str
-    sha256: str
-    size_bytes: int
-    epoch: int
+    file: FileRef
+    frozen: FileRef | None
+    epoch: int  #: 1-based epoch that it lies in or ends
+    epochs_done: int
     step: int
     val_loss: float | None
+    epochs: list[EpochMetrics]  #: of the epochs that ended since the checkpoint before; sealed with this one
+    stall_seconds: float  #: for which training stood still
+    write_seconds: float  #: from the snapshot until the file was durable and verified
+
+
+@dataclass(frozen=True)
+class CheckpointDelayed:
+    """The store refused a checkpoint. Training goes on; the same snapshot is tried again."""
+
+    reason: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True)
+class FrozenPartRebuilt:
+    """The stored frozen part was damaged or missing; the weights that the job began with replace it."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -218,78 +245,16 @@ FromTrainer = (
     Progress
     | DatasetChecked
     | CheckpointRejected
+    | FrozenPartRebuilt
     | Prepared
     | ResumeVerified
     | StepDone
     | StepMetrics
-    | EpochMetrics
     | CheckpointWritten
+    | CheckpointDelayed
     | Parked
     | Finished
     | Stopped
     | Failed
 )
 Message = ToTrainer | FromTrainer
-
-_TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Task, Heartbeat, Stop, Cancel),
-        *(Progress, DatasetChecked, CheckpointRejected, Prepared, ResumeVerified, StepDone, StepMetrics),
-        *(EpochMetrics, CheckpointWritten, Parked, Finished, Stopped, Failed),
-    )
-}
-_NESTED: dict[str, dict[str, Any]] = {
-    "Task": {
-        "slot": lambda value: Slot(**value),
-        "checkpoints": lambda rows: [CheckpointRef(**r) for r in rows],
-    },
-    "StepMetrics": {"rows": lambda rows: [StepRow(**row) for row in rows]},
-}
-
-
-def encode(message: Message) -> bytes:
-    """One line; floats keep every bit (shortest round-trip form, NaN and infinities included)."""
-    return json.dumps([type(message).__name__, asdict(message)]).encode() + b"\n"
-
-
-def decode(line: bytes) -> Message:
-    """The message of one line. Raises ValueError for anything else."""
-    try:
-        kind, fields = json.loads(line)
-        for name, build in _NESTED.get(kind, {}).items():
-            fields[name] = build(fields[name])
-        message: Message = _TYPES[kind](**fields)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"not a message: {line[:200]!r}") from error
-    return message
-
-
-@dataclass
-class LineBuffer:
-    """Bytes in, whole lines out; a torn last line (its writer was killed) stays inside."""
-
-    _rest: bytes = field(default=b"")
-
-    def feed(self, data: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [line for line in lines if line]
-
-
-def read_task(inbox: int) -> Task | None:
-    """The first line of the inbox, and no byte beyond it; None if the supervisor left without a word."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        byte = os.read(inbox, 1)
-        if not byte:
-            return None
-        line += byte
-    task = decode(bytes(line))
-    if not isinstance(task, Task):
-        raise TypeError(f"the first message was {type(task).__name__}, not Task")
-    return task
-
-
-def finite(value: float) -> float | None:
-    """A number as the database stores it: NaN and infinities become NULL."""
-    return value if math.isfinite(value) else None

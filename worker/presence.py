@@ -65,14 +65,23 @@ class Presence:
                     )
                     registered = True
                 else:
-                    registered = job_store.worker_beat(
-                        self._db, self._owner.worker_id, self._supervisor.job_id
-                    )
+                    status = job_store.worker_beat(self._db, self._owner.worker_id, self._supervisor.job_id)
+                    registered = status is not None
+                    self._hear(status)
             except DatabaseUnavailable as error:
                 _log.warning("worker.beat_unheard", error=str(error.__cause__))
             except Exception:  # noqa: BLE001 - as below; a schema that is not there yet, for example
                 _log.exception("worker.beat_failed")
+            if self._supervisor.may_hold_unheard and self._supervisor.is_idle:
+                self._nudged.set()  # nobody rings for a job that is running by its row
             self._stopping.wait(self._settings.heartbeat_seconds)
+
+    def _hear(self, status: str | None) -> None:
+        """What was asked of this worker, by people or by itself."""
+        if status in {"draining", "quarantined"}:
+            self._supervisor.stand_aside(status)
+        elif status == "online" and self._supervisor.stand_by():
+            self._nudged.set()
 
     def _look_for_work(self) -> None:
         while self._nudged.wait() and not self._stopping.is_set():

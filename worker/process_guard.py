@@ -1,6 +1,7 @@
 """A child that must not outlive its parent, whatever becomes of the parent."""
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -27,3 +28,11 @@ def leave_terminal_signals() -> None:
     """Only the supervisor stops a trainer: a TERM or Ctrl-C meant for it must not end the trainer first."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def print_stacks_on_request() -> None:
+    """On SIGUSR1 the stacks of all threads go to stderr, also while every one of them is blocked.
+
+    The handler is C code that needs no lock of the interpreter.
+    """
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)

@@ -16,18 +16,39 @@ import structlog
 
 from models import job_store
 from models.database import Database
-from models.errors import DatabaseUnavailable, LeaseLost, OutOfMemory, RuntimeExceeded, TrainerCrashed
-from models.host import Owner, ProcessId, boot_id, pid_namespace
+from models.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    NonFiniteLoss,
+    OutOfMemory,
+    RuntimeExceeded,
+    TrainerCrashed,
+)
+from models.host import Owner, ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_spec import JobSpec
 from models.job_state import EndCause, JobStatus
-from models.job_store import Fence
+from models.job_store import Claim, Fence
 from models.job_store.fence import JobRow
 from models.settings import Settings
 from models.storage import storage_from_url
+from worker import drill
 from worker.attempt import Attempt
+from worker.health import Health
 from worker.lease import Lease
-from worker.messages import Cancel, CheckpointRef, Failed, Finished, Slot, Stop, Stopped, Task
+from worker.messages import (
+    Cancel,
+    CheckpointRef,
+    Failed,
+    FileRef,
+    Finished,
+    Slot,
+    Stop,
+    Stopped,
+    Task,
+)
+from worker.stack_dump import dump_stacks
 from worker.stall_watch import StallWatch
+from worker.trainer_logs import TrainerLogs
 from worker.trainer_process import ForkedTrainer, SpawnedTrainer, TrainerProcess, bury
 from worker.zygote_keeper import ZygoteKeeper
 
@@ -36,6 +57,8 @@ _log = structlog.get_logger()
 #: A trainer that does not answer a request within this time is killed; its last checkpoint counts.
 CANCEL_SECONDS = 10.0
 STOP_SECONDS = 20.0
+#: A worker that leaves waits so long for the last log to be stored.
+LOG_SECONDS = 5.0
 #: A resume may fall back this many checkpoints.
 MAX_CHECKPOINTS = 20
 
@@ -47,7 +70,7 @@ class Turn:
     fence: Fence
     job: JobRow
     checkpoints: list[JobRow]
-    fruitless: int = 0  #: attempts in a row, right before this one, that did not get one step done
+    leased_at: float  #: boot time from before the lease was asked for
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,7 @@ class Death:
     cause: EndCause
     detail: str
     detection_seconds: float | None = None
+    explained: bool = False  #: by an error that accuses the job or the store, and so not this machine
 
 
 class Supervisor:
@@ -65,20 +89,25 @@ class Supervisor:
     def __init__(
         self, db: Database, settings: Settings, owner: Owner, slot: Slot, keeper: ZygoteKeeper | None
     ):
-        """Without a keeper trainers are spawned cold."""
+        """Without a keeper trainers are spawned cold. Raises SpecInvalid for a store that cannot be used."""
         self._db = db
         self._settings = settings
         self._owner = owner
         self._slot = slot
         self._keeper = keeper
         self._storage = storage_from_url(settings.storage_url)
+        self._logs = TrainerLogs(self._storage, settings.home)
         self._one_at_a_time = threading.Lock()
         self._stopping = threading.Event()
         self._hurry = threading.Event()
+        self._aside = threading.Event()  # drained or quarantined
+        self._health = Health()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.job_id: str | None = None
+        #: A reply of the database may have been lost, and with it the news that a job is ours.
+        self.may_hold_unheard = False
 
     # -- From outside, any thread ----------------------------------------------------------------
 
@@ -89,17 +118,32 @@ class Supervisor:
         Raises DatabaseUnavailable when there is nobody to claim from.
         """
         with self._one_at_a_time:
-            while not self._stopping.is_set() and self._can_train():
-                claim = job_store.claim(
-                    self._db, self._owner, self._slot.device, self._slot.key, self._settings.lease_seconds
-                )
+            while not self._leaving and self._can_train():
+                leased_at = boot_time_clock()
+                claim = self._claim()
                 if claim is None:
                     return
-                self._see_through(Turn(claim.fence, claim.job, claim.checkpoints))
+                self._see_through(Turn(claim.fence, claim.job, claim.checkpoints, leased_at))
 
     @property
     def is_idle(self) -> bool:
         return not self._one_at_a_time.locked()
+
+    def stand_aside(self, why: str) -> None:
+        """Drained or quarantined: like ``stop``, but without haste, and ``stand_by`` ends it."""
+        if not self._aside.is_set():
+            _log.warning("worker.stands_aside", why=why)
+            self._aside.set()
+            self._wake()
+
+    def stand_by(self) -> bool:
+        """Claim again; whether that is news."""
+        was_aside = self._aside.is_set()
+        if was_aside:
+            _log.info("worker.stands_by")
+            self._health.acquit()
+            self._aside.clear()
+        return was_aside
 
     def stop(self) -> None:
         """SIGTERM: the running job leaves a checkpoint and goes back to the queue; nothing new is claimed."""
@@ -112,7 +156,26 @@ class Supervisor:
 
     def join(self, timeout: float) -> bool:
         """Whether the job under way was handed back in time."""
-        return self._one_at_a_time.acquire(timeout=timeout)
+        handed_back = self._one_at_a_time.acquire(timeout=timeout)
+        self._logs.wait(LOG_SECONDS)
+        return handed_back
+
+    def _claim(self) -> Claim | None:
+        """What was granted before without our hearing of it comes first, else it would idle for a lease."""
+        lease = self._settings.lease_seconds
+        granted = job_store.unheard_claim(self._db, self._owner, lease) if self.may_hold_unheard else None
+        if granted is None:
+            self.may_hold_unheard = True  # until there is an answer
+            granted = job_store.claim(
+                self._db,
+                self._owner,
+                self._slot.device,
+                self._slot.key,
+                lease,
+                not_now=self._health.resting(),
+            )
+        self.may_hold_unheard = False
+        return granted
 
     # -- The story -------------------------------------------------------------------------------
 
@@ -122,12 +185,14 @@ class Supervisor:
         log = _log.bind(job_id=self.job_id)
         try:
             self._bury_predecessor(turn.job)
+            self._logs.ended(turn.fence.job_id, turn.fence.attempt - 1)  # a predecessor's that died here
             following: Turn | None = turn
             while following is not None:
                 log.info("attempt.started", attempt=following.fence.attempt)
                 following = self._attempt(following)
         except LeaseLost:
             log.warning("lease.lost")  # somebody else has the job: there is nothing left to do for it
+            self.may_hold_unheard = True  # unless it is ours under the next attempt
         except DatabaseUnavailable:
             log.exception("database.gave_up")  # the lease expires by itself and the job is taken over
         finally:
@@ -149,16 +214,12 @@ class Supervisor:
         )
         with lease:
             attempt.lease = lease
-            # A trainer that was killed while it worked is back at once; one that cannot even begin, and
-            # may be what is wrong with this machine, is given time.
-            if turn.fruitless > 1:
-                self._stopping.wait(min(10.0, 0.25 * 2**turn.fruitless))
             try:
-                trainer = self._start_trainer(turn)
+                trainer = self._start_trainer(turn, attempt)
             except (TrainerCrashed, OSError) as error:
                 return self._conclude(turn, attempt, Death(EndCause.TRAINER_ERROR, str(error)))
             try:
-                attempt.trainer = trainer
+                attempt.attend(trainer)
                 attempt.persist(lambda: job_store.trainer_started(self._db, turn.fence, trainer.id))
                 death = self._follow(turn, attempt, trainer, lease)
                 trainer.kill()
@@ -167,6 +228,7 @@ class Supervisor:
                 trainer.kill()  # whatever happened here, no trainer of ours goes on without us
                 attempt.trainer = None
                 trainer.close()
+                self._logs.ended(turn.fence.job_id, turn.fence.attempt)
 
     def _follow(self, turn: Turn, attempt: Attempt, trainer: TrainerProcess, lease: Lease) -> Death | None:
         """Turn words into rows and requests into messages, until the trainer's last word or its end."""
@@ -191,15 +253,19 @@ class Supervisor:
             looked_at = now
             attempt.flush(now=now)
 
-            if self._stopping.is_set() or lease.requests.cancel or lease.requests.pause:
+            if self._leaving or lease.requests.cancel or lease.requests.pause:
                 patience = CANCEL_SECONDS if lease.requests.cancel else STOP_SECONDS
                 if asked_at is None:
                     asked_at = now
                     trainer.send(Cancel() if lease.requests.cancel else Stop())
                 elif now - asked_at > patience:
                     return Death(EndCause.PREEMPTED, "The trainer did not stop in time and was killed.")
+            elif lease.requests.drill not in {None, attempt.drill}:
+                drill.carry_out(attempt, trainer, str(lease.requests.drill))
             elif (idle := attempt.watch.stalled_for(now)) is not None:
-                return Death(EndCause.STALLED, f"No progress in {attempt.phase} for {idle:.0f} s.", idle)
+                stalled = f"No progress in {attempt.phase} for {idle:.0f} s."
+                dump_stacks(trainer, self._logs.path(turn.fence), stalled)
+                return Death(EndCause.STALLED, stalled, idle)
             limit = turn.job.max_runtime_seconds
             if limit is not None and turn.job.running_seconds + now - started > limit:
                 attempt.verdict = Failed(RuntimeExceeded.code, RuntimeExceeded().message, retryable=False)
@@ -207,8 +273,11 @@ class Supervisor:
 
     def _conclude(self, turn: Turn, attempt: Attempt, death: Death | None) -> Turn | None:
         """What the end of this trainer means for the job."""
+        if attempt.did_steps or isinstance(attempt.verdict, Finished):
+            self._health.worked(turn.fence.job_id)
         match attempt.verdict:
             case Finished() as finished:
+                attempt.sweep(own=True)
                 attempt.persist(
                     lambda: job_store.finish(
                         self._db, turn.fence, finished.weights_sha256, stopped_early=finished.stopped_early
@@ -216,6 +285,9 @@ class Supervisor:
                 )
                 return None
             case Failed(retryable=False) as failed:
+                if (slower := self._roll_back(turn, attempt, failed)) is not None:
+                    return slower
+                attempt.sweep(own=True)
                 attempt.persist(
                     lambda: job_store.fail(
                         self._db, turn.fence, EndCause.TRAINER_ERROR, failed.code, failed.message
@@ -225,21 +297,30 @@ class Supervisor:
             case Failed() as failed:
                 memory = failed.code == OutOfMemory.code
                 cause = EndCause.OUT_OF_MEMORY if memory else EndCause.TRAINER_ERROR
-                death = Death(cause, failed.message, 0.0)
+                death = Death(cause, failed.message, 0.0, explained=failed.code != TrainerCrashed.code)
             case Stopped():
                 self._hand_back(turn, attempt, "Stopped at a checkpoint.")
                 return None
             case None:
                 pass
         assert death is not None  # noqa: S101
-        if self._stopping.is_set() or death.cause == EndCause.PREEMPTED:
+        if self._leaving or death.cause == EndCause.PREEMPTED:
             self._hand_back(turn, attempt, death.detail)
             return None
         return self._try_again(turn, attempt, death)
 
     def _try_again(self, turn: Turn, attempt: Attempt, death: Death) -> Turn | None:
-        """Resume on the spot, unless a request or the budget says otherwise."""
+        """Resume on the spot, unless a request, the budget, or what happened here before says otherwise."""
         _log.warning("trainer.ended", job_id=self.job_id, cause=str(death.cause), detail=death.detail)
+        if attempt.fault is not None:
+            drill.finish(attempt)
+        elif not attempt.did_steps:
+            self._health.failed(turn.fence.job_id, explained=death.explained)
+            if self._quarantined_itself(attempt):
+                # The job is spared: this attempt spends nothing of its budget.
+                self._hand_back(turn, attempt, f"{death.detail} The worker is held to be the cause.")
+                return None
+        leased_at = boot_time_clock()
         after = attempt.persist(
             lambda: job_store.restart_attempt(
                 self._db,
@@ -250,28 +331,72 @@ class Supervisor:
                 step=attempt.step,
                 detection_seconds=death.detection_seconds,
                 lease_seconds=self._settings.lease_seconds,
+                split_batches=death.cause == EndCause.OUT_OF_MEMORY
+                and turn.job.spec["fault_tolerance"].get("on_out_of_memory") == "micro_batches",
+                on_the_spot=self._health.may_retry_here(turn.fence.job_id),
             )
         )
         if isinstance(after, JobStatus):
             _log.warning("job.left", job_id=self.job_id, status=str(after))
             return None
-        fruitless = 0 if attempt.did_steps else turn.fruitless + 1
-        return Turn(after.fence, after.job, after.checkpoints, fruitless)
+        return Turn(after.fence, after.job, after.checkpoints, leased_at)
+
+    def _quarantined_itself(self, attempt: Attempt) -> bool:
+        """Whether too much speaks against this machine to go on with it; not if it is the last one."""
+        reason = self._health.accusation
+        if reason is None:
+            return False
+        silent_after = 2 * self._settings.lease_seconds
+        granted = attempt.persist(
+            lambda: job_store.quarantine_worker(
+                self._db, self._owner.worker_id, self._slot.device, reason, silent_after_seconds=silent_after
+            )
+        )
+        if granted:
+            self.stand_aside(reason)
+        else:
+            self._health.acquit()
+        return granted
+
+    def _roll_back(self, turn: Turn, attempt: Attempt, failed: Failed) -> Turn | None:
+        """A loss without bounds, where the job's policy is to try it slower; None where it fails."""
+        policy = turn.job.spec["fault_tolerance"].get("on_non_finite")
+        if (
+            failed.code != NonFiniteLoss.code or policy != "rollback"
+        ):  # a leaving worker hands the next turn back
+            return None
+        leased_at = boot_time_clock()
+        after = attempt.persist(
+            lambda: job_store.roll_back(
+                self._db,
+                turn.fence,
+                failed.message,
+                device=self._slot.device,
+                lease_seconds=self._settings.lease_seconds,
+            )
+        )
+        return None if after is None else Turn(after.fence, after.job, after.checkpoints, leased_at)
 
     def _hand_back(self, turn: Turn, attempt: Attempt, detail: str) -> None:
+        attempt.sweep(own=True)
         status = attempt.persist(lambda: job_store.release(self._db, turn.fence, EndCause.PREEMPTED, detail))
         _log.info("job.left", job_id=self.job_id, status=str(status))
 
     # -- Details ---------------------------------------------------------------------------------
 
+    @property
+    def _leaving(self) -> bool:
+        """Whether the job under way is to be handed back, and no other one claimed."""
+        return self._stopping.is_set() or self._aside.is_set()
+
     def _can_train(self) -> bool:
         """A job is not claimed before there is something to train it with."""
-        while not self._stopping.is_set():
+        while not self._leaving:
             if self._keeper is None or self._keeper.wait_ready(timeout=1.0):
                 return True
         return False
 
-    def _start_trainer(self, turn: Turn) -> TrainerProcess:
+    def _start_trainer(self, turn: Turn, attempt: Attempt) -> TrainerProcess:
         job = turn.job
         spec = JobSpec.model_validate(job.spec)
         task = Task(
@@ -289,9 +414,12 @@ class Supervisor:
             manifest_path=job.manifest_path,
             verify=job.verify_next or spec.fault_tolerance.verify_on_resume,
             fingerprint=job.fingerprint,
+            lease_confirmed_at=max(turn.leased_at, attempt.renewed_at),
             park_after_seconds=self._settings.park_after_seconds,
+            store_patience_seconds=self._settings.store_patience_seconds,
+            seconds_between_failures=attempt.persist(lambda: job_store.seconds_between_failures(self._db)),
         )
-        log = self._storage.local_path(f"jobs/{job.id}/logs/attempt-{turn.fence.attempt}.log")
+        log = self._logs.path(turn.fence)
         if self._keeper is None:
             return SpawnedTrainer(task, log)
         return ForkedTrainer(self._keeper, task, log)
@@ -315,4 +443,6 @@ class Supervisor:
 
 
 def _reference(row: JobRow) -> CheckpointRef:
-    return CheckpointRef(row.id, row.path, row.sha256, row.size_bytes, row.epoch, row.step, row.val_loss)
+    frozen = FileRef(row.frozen_path, row.frozen_sha256, row.frozen_size_bytes) if row.frozen_path else None
+    file = FileRef(row.path, row.sha256, row.size_bytes)
+    return CheckpointRef(row.id, file, frozen, row.epoch, row.step, row.val_loss)

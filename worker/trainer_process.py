@@ -16,7 +16,8 @@ from typing import Protocol
 import psutil
 
 from models.host import ProcessId
-from worker.messages import FromTrainer, LineBuffer, Task, ToTrainer, decode, encode
+from worker.messages import FromTrainer, Task, ToTrainer
+from worker.wire import LineBuffer, decode, encode
 from worker.zygote_keeper import ZygoteKeeper, trainer_environment
 
 _READ_AT_ONCE = 65_536
@@ -48,6 +49,7 @@ class TrainerProcess(Protocol):
     def send(self, message: ToTrainer) -> None: ...
     def receive(self, timeout: float, wake_fd: int) -> Iterator[FromTrainer]: ...
     def exited(self) -> Exit | None: ...
+    def signal(self, number: int) -> None: ...
     def kill(self) -> None: ...
     def close(self) -> None: ...
 
@@ -111,10 +113,14 @@ class ForkedTrainer(_Piped):
     def exited(self) -> Exit | None:
         return Exit(self._keeper.exit_status(self.id.pid)) if self.has_ended() else None
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone. By pidfd, so that no other process can be hit."""
+    def signal(self, number: int) -> None:
+        """By pidfd, so that no other process can be hit; no error for one that is gone."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._exit_fd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._exit_fd, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
         select.select([self._exit_fd], [], [], 30.0)
 
 
@@ -144,6 +150,10 @@ class SpawnedTrainer(_Piped):
         if code is None:
             return None
         return Exit(-code if code < 0 else code << 8)
+
+    def signal(self, number: int) -> None:
+        """To our own child, which nobody but us collects; no error for one that is gone."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

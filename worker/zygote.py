@@ -17,8 +17,8 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from worker.messages import read_task
 from worker.process_guard import die_with_parent, leave_terminal_signals
+from worker.wire import read_task
 
 MAX_REQUEST = 4096
 
@@ -36,6 +36,10 @@ def main() -> None:
         )
 
     import worker.training.trainer  # noqa: F401, PLC0415 - the slow import that this process exists for
+
+    if os.environ.get("PERDURE_STORAGE_URL", "").startswith("s3:"):
+        with contextlib.suppress(ImportError):  # without it the trainer says what is missing
+            import boto3.session  # noqa: F401, PLC0415 - a quarter of a second that trainers need not spend
 
     threads = _thread_count()
     if threads != 1:

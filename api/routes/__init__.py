@@ -2,8 +2,21 @@
 
 from fastapi import APIRouter
 
-from api.routes import catalogue, downloads, health, history, jobs, metrics, requests, workers
+from api.routes import (
+    catalogue,
+    downloads,
+    drills,
+    health,
+    history,
+    jobs,
+    metrics,
+    prometheus,
+    requests,
+    workers,
+)
 
 router = APIRouter()
-for part in (jobs, requests, metrics, history, downloads, workers, catalogue, health):
+for part in (
+    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+):  # fmt: skip
     router.include_router(part.router)

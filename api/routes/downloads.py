@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.answers import Checkpoint, ModelManifest, Preprocessing
 from api.dependencies import CheckpointId, Choice, JobId, Services, ServicesDep
-from api.file_response import checkpoint_file
+from api.file_response import file_response
 from api.openapi import Responses, problems
 from models import job_store
 from models.catalogue import architecture
@@ -18,7 +18,7 @@ router = APIRouter(tags=["downloads"])
 
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _FILE: Responses = {
-    200: {"content": _BINARY, "description": "The file. ETag and Repr-Digest carry its SHA-256."},
+    200: {"content": _BINARY, "description": "The file, whole. ETag and Repr-Digest carry its SHA-256."},
     206: {"content": _BINARY, "description": "The range that was asked for."},
 }
 
@@ -31,9 +31,12 @@ _FILE: Responses = {
 def checkpoint_content(
     request: Request, job_id: JobId, checkpoint_id: CheckpointId, services: ServicesDep
 ) -> Response:
-    """A checkpoint's file: a `torch.save` zip that `torch.load(path, weights_only=True)` opens."""
+    """A checkpoint's file: a `torch.save` zip that `torch.load(path, weights_only=True)` opens.
+
+    It always holds everything. Where frozen layers are stored apart, the first download puts it together.
+    """
     row = job_store.get_checkpoint(services.db, job_id, checkpoint_id)
-    return checkpoint_file(request, services.storage, row, row.path.rsplit("/", 1)[-1])
+    return _whole_file(request, services, row, row.path.rsplit("/", 1)[-1])
 
 
 @router.get("/jobs/{job_id}/model", responses=problems(404, 409))
@@ -60,17 +63,37 @@ def model(job_id: JobId, services: ServicesDep, checkpoint: Choice = "last") -> 
 
 
 @router.get(
-    "/jobs/{job_id}/model/content", response_class=Response, responses=_FILE | problems(404, 409, 416)
+    "/jobs/{job_id}/model/content", response_class=Response, responses=_FILE | problems(404, 409, 410, 416)
 )
 def model_content(
     request: Request, job_id: JobId, services: ServicesDep, checkpoint: Choice = "last"
 ) -> Response:
-    """The trained model: for now the whole checkpoint, whose `model_state_dict` holds the weights."""
+    """The trained model: the whole checkpoint, whose `model_state_dict` holds the weights."""
     row = _chosen(services, job_id, checkpoint)
     try:
-        return checkpoint_file(request, services.storage, row, f"{job_id}-{row.id}.pth")
+        return _whole_file(request, services, row, f"{job_id}-{row.id}.pth")
     except ContentGone as error:
         _not_now(error)
+
+
+def _whole_file(request: Request, services: Services, row: JobRow, filename: str) -> Response:
+    """As it is stored where that is everything, else put together. Raises as both ways do."""
+    if row.frozen_path is None:
+        return file_response(
+            request,
+            lambda: services.storage.open(row.path),
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            filename=filename,
+        )
+    entry = services.whole_files.entry(row)
+    return file_response(
+        request,
+        lambda: services.whole_files.open(row, entry),
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256,
+        filename=filename,
+    )
 
 
 def _chosen(services: Services, job_id: str, which: str) -> JobRow:

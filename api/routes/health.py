@@ -1,10 +1,8 @@
 """Whether the process lives, whether it can serve, and which versions it is made of."""
 
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter
@@ -14,7 +12,6 @@ from api.dependencies import ServicesDep
 from api.openapi import problems
 from api.problems import Refused
 from models.migrate import schema_state
-from models.storage import Storage
 from models.version import VERSION
 
 router = APIRouter(tags=["health"])
@@ -69,7 +66,7 @@ def ready(services: ServicesDep) -> Ready:
         "database": Check(status="ok"),
         "migration": Check(status="ok"),
         "broker": _broker(services.doorbell.ping(_BROKER_SECONDS)),
-        "storage": _storage(services.storage),
+        "storage": _storage(services.store_health.is_good()),
     }
     return Ready(degraded=[name for name, check in checks.items() if check.status != "ok"], checks=checks)
 
@@ -99,11 +96,7 @@ def _broker(answers: bool) -> Check:
     )
 
 
-def _storage(storage: Storage) -> Check:
-    """Whether files could be made there, told without making one: probes come every second."""
-    folder: Path = storage.local_path("jobs")
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+def _storage(takes_writes: bool) -> Check:
+    if takes_writes:
         return Check(status="ok")
     return Check(status="degraded", detail="The checkpoint store cannot be written to.")

@@ -5,11 +5,32 @@ Fencing: a claim raises ``attempt``, and each later write of a worker passes thr
 that attempt. Zero rows mean that the lease is lost: LeaseLost, and nothing was changed.
 """
 
-from models.job_store.checkpoints import commit_checkpoint, reject_checkpoint
-from models.job_store.claims import Claim, claim
+from models.job_store.checkpoints import (
+    RecordedFiles,
+    commit_checkpoint,
+    recorded_files,
+    reject_checkpoint,
+)
+from models.job_store.claims import Claim, claim, unheard_claim
+from models.job_store.drills import (
+    Drill,
+    carry_out_drill,
+    choose_checkpoint_to_damage,
+    job_drills,
+    request_drill,
+)
 from models.job_store.endings import expire_lost_leases, fail, finish, release, restart_attempt
 from models.job_store.fence import Fence, Requests
-from models.job_store.fleet import list_workers, register_worker, worker_beat, worker_stopped
+from models.job_store.fleet import (
+    drain_worker,
+    enable_worker,
+    list_workers,
+    quarantine_worker,
+    register_worker,
+    seconds_between_failures,
+    worker_beat,
+    worker_stopped,
+)
 from models.job_store.idempotency import Replay, begin_request, complete_request, forget_request
 from models.job_store.overview import Overview, overview
 from models.job_store.progress import (
@@ -35,23 +56,32 @@ from models.job_store.reading import (
     step_metrics,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
+from models.job_store.rollbacks import roll_back
+from models.job_store.statistics import Statistics, statistics
 from models.job_store.submission import create_job
 
 __all__ = [
     "Claim",
+    "Drill",
     "Fence",
     "Overview",
     "Position",
+    "RecordedFiles",
     "Replay",
     "Requests",
+    "Statistics",
     "begin_request",
     "cancel",
+    "carry_out_drill",
+    "choose_checkpoint_to_damage",
     "claim",
     "claimable_classes",
     "commit_checkpoint",
     "complete_request",
     "create_job",
     "dataset_checked",
+    "drain_worker",
+    "enable_worker",
     "epoch_metrics",
     "expire_lost_leases",
     "extend",
@@ -63,24 +93,32 @@ __all__ = [
     "get_job",
     "job_attempts",
     "job_checkpoints",
+    "job_drills",
     "job_events",
     "list_jobs",
     "list_workers",
     "overview",
     "pause",
     "prepared",
+    "quarantine_worker",
     "record_event",
     "record_metrics",
     "record_progress",
+    "recorded_files",
     "register_worker",
     "reject_checkpoint",
     "release",
     "renew",
+    "request_drill",
     "restart_attempt",
     "resume",
     "retry",
+    "roll_back",
+    "seconds_between_failures",
+    "statistics",
     "step_metrics",
     "trainer_started",
+    "unheard_claim",
     "worker_beat",
     "worker_stopped",
 ]

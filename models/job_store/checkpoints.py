@@ -7,10 +7,22 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from models.database import Database
+from models.errors import LeaseLost
 from models.job_state import EventType
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
 from models.job_store.progress import insert_or_replace, put_step_rows
 from models.tables import checkpoints, epoch_metrics, jobs
+
+#: What an epoch gives again, to the last bit, when it is trained again.
+_REPEATABLE = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+@dataclass(frozen=True)
+class RecordedFiles:
+    """What a job's rows point at; whatever else lies beside these files is garbage."""
+
+    paths: frozenset[str]
+    committed_step: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,8 @@ def commit_checkpoint(
     epoch_rows: Sequence[Mapping[str, Any]],
     epochs_done: int,
     keep_last: int,
+    stall_seconds: float = 0.0,
+    write_seconds: float = 0.0,
 ) -> Committed:
     """Record a durable, verified file with all that it proves. Raises LeaseLost.
 
@@ -35,7 +49,7 @@ def commit_checkpoint(
     """
     with db.writing() as tx:
         job = holding(tx, fence)
-        asked = Requests(job.cancel_requested, job.pause_requested)
+        asked = Requests.of(job)
         if tx.execute(select(checkpoints.c.id).where(checkpoints.c.id == checkpoint["id"])).first():
             return Committed(asked, [])
         tx.execute(
@@ -47,6 +61,7 @@ def commit_checkpoint(
         if epoch_rows:
             stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
             stamped = [{**row, **stamp} for row in epoch_rows]
+            _expect_equal_epochs(tx, db, job, epoch_rows)
             insert_or_replace(tx, db, epoch_metrics, ["job_id", "epoch"], stamped)
         step = checkpoint["step"]
         progressed = step > job.highest_committed_step
@@ -54,8 +69,9 @@ def commit_checkpoint(
             update(jobs)
             .where(jobs.c.id == job.id)
             .values(
-                step=step,
-                epochs_done=epochs_done,
+                # Training goes on while a checkpoint is written: it may be further by now.
+                step=max(step, job.step),
+                epochs_done=max(epochs_done, job.epochs_done),
                 committed_step=step,
                 highest_committed_step=max(step, job.highest_committed_step),
                 failures=0 if progressed else job.failures,
@@ -67,6 +83,7 @@ def commit_checkpoint(
             tx, db, job.id, EventType.CHECKPOINT_COMMITTED,
             f"Epoch {checkpoint['epoch']}, step {step}, {checkpoint['size_bytes'] / 1e6:.1f} MB.",
             attempt=job.attempt, checkpoint_id=checkpoint["id"], epoch=checkpoint["epoch"], step=step,
+            stall_seconds=round(stall_seconds, 4), write_seconds=round(write_seconds, 4),
         )  # fmt: skip
         return Committed(asked, _prune(tx, db, job, keep_last))
 
@@ -101,6 +118,46 @@ def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: st
         )  # fmt: skip
 
 
+def recorded_files(db: Database, fence: Fence) -> RecordedFiles:
+    """The files that rows of this job point at, pruned ones left out. Raises LeaseLost."""
+    with db.reading() as tx:
+        committed_step = tx.execute(select(jobs.c.committed_step).where(fence.holds)).scalar_one_or_none()
+        if committed_step is None:
+            raise LeaseLost
+        rows = tx.execute(
+            select(checkpoints.c.path, checkpoints.c.frozen_path).where(
+                checkpoints.c.job_id == fence.job_id, checkpoints.c.status != "pruned"
+            )
+        ).all()
+    paths = frozenset(path for row in rows for path in row if path is not None)
+    return RecordedFiles(paths, committed_step)
+
+
+def _expect_equal_epochs(
+    tx: Connection, db: Database, job: JobRow, epoch_rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """An epoch that comes out differently the second time is told, never hidden."""
+    before = {
+        row.epoch: row
+        for row in tx.execute(
+            select(epoch_metrics).where(
+                epoch_metrics.c.job_id == job.id,
+                epoch_metrics.c.epoch.in_([row["epoch"] for row in epoch_rows]),
+            )
+        )
+    }
+    for row in epoch_rows:
+        old = before.get(row["epoch"])
+        different = [name for name in _REPEATABLE if old and getattr(old, name) != row[name]]
+        if different and job.exact:
+            name = different[0]
+            record(
+                tx, db, job.id, EventType.DETERMINISM_MISMATCH,
+                f"Epoch {row['epoch']} gave {row[name]!r} as {name}, and {getattr(old, name)!r} before.",
+                attempt=job.attempt, epoch=row["epoch"], fields=different,
+            )  # fmt: skip
+
+
 def _best(
     job: JobRow, checkpoint: Mapping[str, Any], epoch_rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -125,18 +182,21 @@ def _best(
 
 
 def _prune(tx: Connection, db: Database, job: JobRow, keep_last: int) -> list[str]:
-    """Mark what retention lets go: all but the last ``keep_last`` and the best.
+    """Mark what retention lets go: all but the last ``keep_last``, the best, and the end to roll back to.
 
     Only after the newer one is committed, in the same transaction; the files go after it. A crash in
     between leaves files without a committed row, which are garbage, and never a row without its file.
     """
     best = tx.execute(select(jobs.c.best_checkpoint_id).where(jobs.c.id == job.id)).scalar_one()
     committed = tx.execute(
-        select(checkpoints.c.id, checkpoints.c.path)
+        select(checkpoints.c.id, checkpoints.c.path, checkpoints.c.val_loss)
         .where(checkpoints.c.job_id == job.id, checkpoints.c.status == "committed")
         .order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
     ).all()
-    surplus = [row for row in committed[keep_last:] if row.id != best]
+    kept = {best}
+    if job.spec["fault_tolerance"].get("on_non_finite") == "rollback":
+        kept |= set([row.id for row in committed if row.val_loss is not None][:1])
+    surplus = [row for row in committed[keep_last:] if row.id not in kept]
     if surplus:
         tx.execute(
             update(checkpoints)

@@ -1,8 +1,9 @@
 """A worker takes a job: one conditional statement decides who, so that ten doorbells make one claim."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from models.database import Database
 from models.host import Owner
@@ -20,15 +21,26 @@ class Claim:
     checkpoints: list[JobRow]  #: committed ones, newest first
 
 
-def claim(db: Database, owner: Owner, device: str, slot: str, lease_seconds: float) -> Claim | None:
+def claim(
+    db: Database,
+    owner: Owner,
+    device: str,
+    slot: str,
+    lease_seconds: float,
+    *,
+    not_now: Collection[str] = (),
+) -> Claim | None:
     """The claimable job of highest priority, then the oldest, that fits this device; None without one.
+
+    ``not_now``: ids of jobs that this worker leaves to others for the moment.
 
     A job that has numerics goes to a worker whose slot computes the same bits, until it has waited
     ``exact_wait_seconds`` for one.
     """
+    left_alone = [jobs.c.id.not_in(not_now)] if not_now else []
     candidate = (
         select(jobs.c.id)
-        .where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class.in_(["any", device]))
+        .where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class.in_(["any", device]), *left_alone)
         .where(
             or_(
                 jobs.c.numerics_slot.is_(None),
@@ -71,6 +83,35 @@ def claim(db: Database, owner: Owner, device: str, slot: str, lease_seconds: flo
             attempt=job.attempt, worker_id=owner.worker_id, host=owner.host,
         )  # fmt: skip
         open_attempt(tx, db, job, device)
+        return Claim(Fence(job.id, job.attempt), job, committed_checkpoints(tx, job.id))
+
+
+def unheard_claim(db: Database, owner: Owner, lease_seconds: float) -> Claim | None:
+    """The job that this worker holds without knowing: the reply to its claim or restart was lost.
+
+    Only under an attempt that never had a trainer, so that it can begin now as if the reply had come.
+    For workers that hold no job as far as they know.
+    """
+    no_trainer_yet = (
+        select(attempts.c.job_id)
+        .where(
+            attempts.c.job_id == jobs.c.id,
+            attempts.c.attempt == jobs.c.attempt,
+            attempts.c.trainer_pid.is_(None),
+        )
+        .exists()
+    )
+    held = and_(jobs.c.status == JobStatus.RUNNING, jobs.c.worker_id == owner.worker_id, no_trainer_yet)
+    with db.writing() as tx:
+        first = select(jobs.c.id).where(held).order_by(jobs.c.id).limit(1).scalar_subquery()
+        job = tx.execute(
+            update(jobs)
+            .where(jobs.c.id == first, held)
+            .values(lease_expires_at=db.lease_now() + lease_seconds)
+            .returning(jobs)
+        ).one_or_none()
+        if job is None:
+            return None
         return Claim(Fence(job.id, job.attempt), job, committed_checkpoints(tx, job.id))
 
 

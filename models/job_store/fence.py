@@ -28,12 +28,22 @@ class Fence:
         )
 
 
+#: What a worker's write returns of the job's row, for ``Requests.of``.
+ASKED = (jobs.c.cancel_requested, jobs.c.pause_requested, jobs.c.drill_requested)
+
+
 @dataclass(frozen=True)
 class Requests:
     """What users asked of a running job; seen by its worker with every write."""
 
     cancel: bool
     pause: bool
+    drill: str | None = None  #: the id of one that is to be carried out
+
+    @classmethod
+    def of(cls, row: JobRow) -> "Requests":
+        """From a row that has at least the columns of ``ASKED``."""
+        return cls(row.cancel_requested, row.pause_requested, row.drill_requested)
 
 
 def holding(tx: Connection, fence: Fence) -> JobRow:

@@ -33,7 +33,7 @@ def overview(db: Database, rows: Sequence[JobRow], *, silent_after_seconds: floa
         return Overview(
             _queue_positions(tx) if is_queued else {},
             _resume_points(tx, [row.id for row in rows if row.committed_step > 0]),
-            _surviving_seconds(tx, ids),
+            surviving_seconds(tx, ids),
             _online_workers(tx, db, silent_after_seconds) if is_queued else {},
         )
 
@@ -58,7 +58,8 @@ def _resume_points(tx: Connection, ids: list[str]) -> dict[str, JobRow]:
     return {row.job_id: row for row in tx.execute(wanted)} if ids else {}
 
 
-def _surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
+def surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
+    """By job id: what the epochs took that are part of its weights."""
     summed = (
         select(epoch_metrics.c.job_id, func.sum(epoch_metrics.c.duration_seconds))
         .where(epoch_metrics.c.job_id.in_(ids))

@@ -11,7 +11,7 @@ from models.database import Database
 from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import FAILURES, EventType
-from models.job_store.fence import Fence, JobRow, Requests, holding, record
+from models.job_store.fence import ASKED, Fence, JobRow, Requests, holding, record
 from models.tables import attempts, events, jobs, step_metrics
 
 #: Rows of one upsert; SQLite allows 32 766 bound values a statement.
@@ -36,11 +36,11 @@ def renew(db: Database, fence: Fence, lease_seconds: float) -> Requests:
             update(jobs)
             .where(fence.holds)
             .values(lease_expires_at=db.lease_now() + lease_seconds)
-            .returning(jobs.c.cancel_requested, jobs.c.pause_requested)
+            .returning(*ASKED)
         ).one_or_none()
     if row is None:
         raise LeaseLost
-    return Requests(row.cancel_requested, row.pause_requested)
+    return Requests.of(row)
 
 
 def trainer_started(db: Database, fence: Fence, trainer: ProcessId) -> None:
@@ -115,7 +115,14 @@ def prepared(
                 verify_next=False,
             )
         )
-        _update_attempt(tx, fence, from_checkpoint=from_checkpoint, steps_redone=redone)
+        _update_attempt(
+            tx,
+            fence,
+            from_checkpoint=from_checkpoint,
+            steps_redone=redone,
+            exact=not inexact_reasons,
+            inexact_reasons=list(inexact_reasons) or None,
+        )
         for reason in reasons[len(job.inexact_reasons) :]:
             record(tx, db, fence.job_id, EventType.INEXACT, reason, attempt=fence.attempt)
         if fence.attempt > 1:
@@ -149,7 +156,7 @@ def record_progress(db: Database, fence: Fence, position: Position) -> Requests:
         row = tx.execute(_progress(fence, position)).one_or_none()
     if row is None:
         raise LeaseLost
-    return Requests(row.cancel_requested, row.pause_requested)
+    return Requests.of(row)
 
 
 def record_metrics(
@@ -163,7 +170,7 @@ def record_metrics(
         job = holding(tx, fence)
         put_step_rows(tx, db, job, rows)
         asked = tx.execute(_progress(fence, position)).one()
-    return Requests(asked.cancel_requested, asked.pause_requested)
+    return Requests.of(asked)
 
 
 def record_event(db: Database, fence: Fence, kind: EventType, message: str, **data: Any) -> None:
@@ -226,7 +233,7 @@ def _progress(fence: Fence, position: Position) -> Any:
         update(jobs)
         .where(fence.holds)
         .values(phase=position.phase, phase_done=position.done, phase_total=position.total, **reached)
-        .returning(jobs.c.cancel_requested, jobs.c.pause_requested)
+        .returning(*ASKED)
     )
 
 

@@ -16,7 +16,7 @@ from models.tables import step_metrics as step_table
 def get_job(db: Database, job_id: str, tenant_id: str = "default") -> JobRow:
     """Raises NotFound."""
     with db.reading() as tx:
-        return _job(tx, job_id, tenant_id)
+        return expect_job(tx, job_id, tenant_id)
 
 
 def list_jobs(
@@ -81,7 +81,7 @@ def job_checkpoints(
     """Every checkpoint ever recorded, newest first, from after the id ``after``. Raises NotFound."""
     wanted = select(checkpoints).where(checkpoints.c.job_id == job_id)
     with db.reading() as tx:
-        _job(tx, job_id, tenant_id)
+        expect_job(tx, job_id, tenant_id)
         if after is not None:
             last = tx.execute(
                 select(checkpoints.c.step, checkpoints.c.id).where(
@@ -98,7 +98,7 @@ def job_checkpoints(
 def get_checkpoint(db: Database, job_id: str, which: str, tenant_id: str = "default") -> JobRow:
     """``last``, ``best`` or an id. Raises NotFound, ContentGone for one that retention let go."""
     with db.reading() as tx:
-        job = _job(tx, job_id, tenant_id)
+        job = expect_job(tx, job_id, tenant_id)
         wanted = select(checkpoints).where(checkpoints.c.job_id == job_id)
         if which == "last":
             wanted = wanted.where(checkpoints.c.status == "committed").order_by(
@@ -116,7 +116,8 @@ def get_checkpoint(db: Database, job_id: str, which: str, tenant_id: str = "defa
     return row
 
 
-def _job(tx: Connection, job_id: str, tenant_id: str) -> JobRow:
+def expect_job(tx: Connection, job_id: str, tenant_id: str) -> JobRow:
+    """The job's row as it stands. Raises NotFound."""
     wanted: Select[Any] = select(jobs).where(jobs.c.id == job_id, jobs.c.tenant_id == tenant_id)
     row = tx.execute(wanted).one_or_none()
     if row is None:
@@ -128,6 +129,6 @@ def _rows(
     db: Database, job_id: str, tenant_id: str, table: Table, key: str, after: int, limit: int
 ) -> list[JobRow]:
     with db.reading() as tx:
-        _job(tx, job_id, tenant_id)
+        expect_job(tx, job_id, tenant_id)
         wanted = select(table).where(table.c.job_id == job_id, table.c[key] > after)
         return list(tx.execute(wanted.order_by(table.c[key]).limit(limit)))

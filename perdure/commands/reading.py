@@ -1,4 +1,4 @@
-"""metrics, events, logs, workers: what happened, as tables or as data."""
+"""metrics, events, attempts, logs: what happened, as tables or as data."""
 
 import sys
 from enum import StrEnum
@@ -149,30 +149,3 @@ def logs(job_id: JobId, as_json: AsJson = False) -> None:
     else:
         # A log may hold anything: in a terminal its escape sequences are not to be obeyed.
         sys.stdout.write(t.printable_lines(text) if sys.stdout.isatty() else text)
-
-
-def workers(as_json: AsJson = False) -> None:
-    """Show the fleet: one line per device slot."""
-
-    with connect() as client:
-        rows = list(client.workers())
-    if as_json:
-        t.print_json([row.model_dump(mode="json") for row in rows])
-    elif not rows:
-        t.console().print("No worker has registered. [bold]perdure up[/] starts one with the service.")
-    else:
-        columns = ("id", "status", "host", "pid", "device", "threads", "last heartbeat", "job")
-        cells = (
-            (
-                t.plain(row.id),
-                t.plain(row.status or "–"),
-                t.plain(row.host or "–"),
-                str(row.pid or "–"),
-                t.plain(row.device or "–"),
-                str(row.threads or "–"),
-                t.ago(row.heartbeat_at),
-                t.plain(row.job_id or "–"),
-            )
-            for row in rows
-        )
-        t.console().print(t.table(columns, cells, right=("pid", "threads")))

@@ -33,6 +33,9 @@ def up(
     data_root: Annotated[
         Path | None, typer.Option(help="Datasets lie below it.", show_default="HOME/data")
     ] = None,
+    drills: Annotated[
+        bool, typer.Option("--drills", help="Let [bold]perdure drill[/] break running jobs on purpose.")
+    ] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C.
 
@@ -42,7 +45,7 @@ def up(
     _check_device(device)
     out = t.console()
     service = Service(
-        Options(home, host, port, workers, device, data_root),
+        Options(home, host, port, workers, device, data_root, drills),
         say=lambda line: out.print(line, soft_wrap=True),
     )
     out.print(f"Starting Perdure on [bold]{t.plain(service.home.root)}[/]", soft_wrap=True)

@@ -16,6 +16,7 @@ S, F, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED
 EDGES: dict[str, tuple[set[JobStatus], JobStatus]] = {
     EventType.CLAIMED: ({Q}, R),
     EventType.RESTARTED: ({R}, R),
+    EventType.ROLLED_BACK: ({R}, R),
     EventType.RELEASED: ({R}, Q),
     EventType.EXPIRED: ({R}, Q),
     EventType.SUCCEEDED: ({R}, S),
@@ -25,7 +26,7 @@ EDGES: dict[str, tuple[set[JobStatus], JobStatus]] = {
     EventType.RETRIED: ({F, C}, Q),
     EventType.EXTENDED: ({S}, Q),
 }
-NEW_ATTEMPT = {EventType.CLAIMED, EventType.RESTARTED}
+NEW_ATTEMPT = {EventType.CLAIMED, EventType.RESTARTED, EventType.ROLLED_BACK}
 
 
 def check_invariants(db: Database) -> None:
@@ -44,8 +45,8 @@ def check_trail(tx: Connection, job: JobRow) -> None:
     assert [event.sequence for event in trail] == list(range(1, job.event_count + 1)), job.id
     assert trail[0].type == EventType.CREATED
     status, attempt = Q, 0
+    kinds = [event.type for event in trail]
     for event in trail[1:]:
-        kinds = [e.type for e in trail[: event.sequence]]
         if event.type in NEW_ATTEMPT:
             attempt += 1
         assert event.attempt == attempt, kinds
@@ -58,7 +59,7 @@ def check_trail(tx: Connection, job: JobRow) -> None:
             status = Q if status == P else R
         else:
             assert status == R, kinds  # whatever else is told happens while a worker runs the job
-    assert (status, attempt) == (job.status, job.attempt), [e.type for e in trail]
+    assert (status, attempt) == (job.status, job.attempt), kinds
 
 
 def check_ledger(tx: Connection, job: JobRow) -> None:
@@ -85,7 +86,10 @@ def check_checkpoints(tx: Connection, job: JobRow) -> None:
     if job.best_checkpoint_id is not None:
         [best] = [row for row in rows if row.id == job.best_checkpoint_id]
         assert best.status != "pruned", "the best was let go"
-    if rows and not usable:
+    rolled_back = select(events.c.type).where(
+        events.c.job_id == job.id, events.c.type == EventType.ROLLED_BACK
+    )
+    if rows and not usable and tx.execute(rolled_back).first() is None:
         assert all(row.status == "quarantined" for row in rows if row.step == job.highest_committed_step)
 
 

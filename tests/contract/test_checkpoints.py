@@ -34,7 +34,7 @@ def test_a_commit_records_the_file_and_seals_its_metrics(world: World) -> None:
     [epoch] = job_store.epoch_metrics(world.db, fence.job_id)
     assert {key: getattr(epoch, key) for key in epoch_row(1, 10, 0.25)} == epoch_row(1, 10, 0.25)
     assert world.event(fence.job_id, "checkpoint.committed").data == {
-        "checkpoint_id": checkpoint["id"], "epoch": 1, "step": 10,
+        "checkpoint_id": checkpoint["id"], "epoch": 1, "step": 10, "stall_seconds": 0.0, "write_seconds": 0.0,
     }  # fmt: skip
 
 

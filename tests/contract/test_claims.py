@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import select, update
 
 from models import job_store
+from models.errors import LeaseLost
+from models.host import ProcessId
 from models.job_store import Claim
 from models.tables import jobs
 from tests.contract.world import LEASE, SLOT, World, at_once, owner
@@ -180,3 +182,37 @@ def test_classes_that_wait(world: World) -> None:
     for device in itertools.repeat("cuda", 2):
         assert world.claim(device=device)
     assert job_store.claimable_classes(world.db) == ["cpu"]
+
+
+def test_a_claim_whose_reply_was_lost_is_found_again(world: World) -> None:
+    assert job_store.unheard_claim(world.db, owner("wrk_1"), LEASE) is None
+    world.running()
+    world.submit()
+    fence = world.claimed(owner("wrk_2"), lease=0.0).fence
+    found = job_store.unheard_claim(world.db, owner("wrk_2"), LEASE)
+    assert found is not None
+    assert (found.fence, found.checkpoints) == (fence, [])
+    assert world.expire() == [], "its lease is fresh"
+    assert world.events(fence.job_id) == ["created", "claimed"], "nothing happened but that it was heard of"
+    assert len(world.attempts(fence.job_id)) == 1
+
+
+def test_so_is_a_restart_whose_reply_was_lost(world: World) -> None:
+    fence = world.running()
+    world.prepare(fence)
+    job_store.trainer_started(world.db, fence, ProcessId(17, 1.0))
+    checkpoint = world.commit(fence, 10)
+    assert job_store.unheard_claim(world.db, owner(), LEASE) is None, "its trainer may have done steps"
+    world.restart(fence)
+    with pytest.raises(LeaseLost):
+        world.restart(fence)
+    found = job_store.unheard_claim(world.db, owner(), LEASE)
+    assert found is not None
+    assert found.fence == job_store.Fence(fence.job_id, 2)
+    assert [row.id for row in found.checkpoints] == [checkpoint]
+
+
+def test_what_was_taken_back_is_nobodys_unheard_claim(world: World) -> None:
+    fence = world.running()
+    assert world.lose(fence.job_id) == [fence.job_id]
+    assert job_store.unheard_claim(world.db, owner(), LEASE) is None

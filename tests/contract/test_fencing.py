@@ -36,6 +36,9 @@ WRITES: dict[str, Callable[[World, Fence], Any]] = {
         world.db, fence, EndCause.TRAINER_ERROR, "dataset_changed", "It differs."
     ),
     "release": lambda world, fence: job_store.release(world.db, fence, EndCause.PREEMPTED, "Stopped."),
+    "roll_back": lambda world, fence: job_store.roll_back(
+        world.db, fence, "NaN.", device="cpu", lease_seconds=15.0
+    ),
     "restart_attempt": lambda world, fence: world.restart(fence, step=77),
 }
 
@@ -83,7 +86,8 @@ def test_every_write_of_a_worker_is_in_this_list() -> None:
         if inspect.isfunction(member := getattr(job_store, name))
         and "fence" in inspect.signature(member).parameters
     }
-    assert fenced == set(WRITES)
+    tested_apart = {"recorded_files", "carry_out_drill", "choose_checkpoint_to_damage"}
+    assert fenced == set(WRITES) | tested_apart
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -104,6 +108,8 @@ def test_a_stale_holder_may_nothing(world: World, meanwhile: str) -> None:
         with pytest.raises(LeaseLost):
             write(world, fence)
         assert world.dump() == before, write
+    with pytest.raises(LeaseLost):  # whoever lost the job has no business with its files
+        job_store.recorded_files(world.db, fence)
 
 
 @pytest.mark.parametrize("attempt", [0, 2, 99, -1])

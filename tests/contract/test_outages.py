@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import create_engine, select, text, update
 
 import models.database
+import models.postgres
 from models import job_store, migrate
 from models.database import Database
 from models.errors import DatabaseUnavailable, LeaseLost
@@ -22,6 +23,7 @@ from tests.contract.invariants import check_invariants
 from tests.contract.world import LEASE, WEIGHTS, World, at_once, position, step_row
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import Proxy
 from tests.servers.waiting import until
 
 
@@ -146,6 +148,27 @@ def test_a_deadlock_is_one_callers_bad_luck(outside: World) -> None:
 
     answers = at_once(lambda: cross(first, second), lambda: cross(second, first))
     assert sorted(type(answer).__name__ for answer in answers) == ["DatabaseUnavailable", "NoneType"]
+
+
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_a_server_that_takes_every_byte_and_never_answers(
+    outside: World, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, direction: Any
+) -> None:
+    """No keepalive tells of a frozen server, or of a partition behind a proxy."""
+    monkeypatch.setattr(models.postgres, "ANSWER_SECONDS", 0.5)
+    with Proxy(postgres.port) as proxy:
+        db = Database(outside.db.engine.url.set(port=proxy.port).render_as_string(hide_password=False))
+        db.ping()
+        proxy.blackhole(direction)
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            db.ping()
+        assert 0.4 < time.monotonic() - began < 8.0, "the pool may try a new connection, too"
+        proxy.heal()
+        db.ping()
+        with db.reading() as tx:
+            assert tx.execute(text("SELECT 17")).scalar_one() == 17, "no late answer is taken for another's"
+        db.close()
 
 
 def test_nobody_listens() -> None:

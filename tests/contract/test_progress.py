@@ -13,7 +13,7 @@ from models.job_state import EndCause, EventType, JobStatus
 from models.job_store import Fence, Requests
 from models.tables import jobs, step_metrics
 from tests.contract.world import LEASE, SLOT, World, at_once, position, step_row
-from worker.messages import finite
+from worker.wire import finite
 
 
 def lease_left(world: World, fence: Fence) -> float:

@@ -18,7 +18,7 @@ def test_a_new_job_waits_with_every_default_written_out(world: World) -> None:
     assert (job.status, job.attempt, job.priority, job.name) == ("queued", 0, 3, "flowers")
     assert job.metadata == {"team": "a"}
     assert job.spec == spec(name="flowers", priority=3, metadata={"team": "a"}).to_json()
-    assert job.segments == [{"epochs": 4, "scheduler": "constant", "planned_epochs": None}]
+    assert job.segments == [{"epochs": 4, "scheduler": "constant", "planned_epochs": None, "slowdowns": []}]
     assert job.device_class == "any"
     assert job.exact and job.inexact_reasons == []
     assert world.events(job.id) == ["created"]

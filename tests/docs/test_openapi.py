@@ -14,7 +14,7 @@ from api import answers
 from api.app import create_app
 from api.problems import STATUS_OF
 from models.job_spec import EarlyStopping, JobSpec
-from models.job_state import EndCause, EventType, JobStatus, Phase
+from models.job_state import EndCause, EventType, Fault, JobStatus, Phase
 from models.migrate import schema_state
 from models.settings import Settings
 from perdure import connection
@@ -41,7 +41,12 @@ CONTRACT = {
     "GET /jobs/{job_id}/model": {200, 404, 409},
     "GET /jobs/{job_id}/model/content": {200, 404, 409},
     "GET /models": {200},
+    "POST /jobs/{job_id}/drill": {202, 403, 404, 409, 422},
+    "GET /jobs/{job_id}/drills": {200, 404},
+    "GET /metrics": {200, 503},
     "GET /workers": {200},
+    "POST /workers/{worker_id}/drain": {202, 404},
+    "POST /workers/{worker_id}/enable": {202, 404},
     "GET /health/live": {200},
     "GET /health/ready": {200, 503},
     "GET /version": {200},
@@ -142,6 +147,7 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Model", answers.ModelManifest),
         ("## Model", answers.Preprocessing),
         ("## Events", answers.JobEvent),
+        ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),
     ],
 )
@@ -157,13 +163,16 @@ def test_the_page_has_every_part_of_the_progress() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "members"), [("## Events", EventType), ("## Attempts", EndCause), ("## Job", JobStatus)]
+    ("heading", "members"),
+    [("## Events", EventType), ("## Attempts", EndCause), ("## Job", JobStatus), ("## Drills", Fault)],
 )
 def test_the_page_has_every_member_and_no_other(
-    heading: str, members: type[EventType | EndCause | JobStatus]
+    heading: str, members: type[EventType | EndCause | JobStatus | Fault]
 ) -> None:
     text = section(API, heading)
-    first_heads = {EventType: "| type |", EndCause: "| end_cause |", JobStatus: "| status |"}
+    first_heads = {
+        EventType: "| type |", EndCause: "| end_cause |", JobStatus: "| status |", Fault: "| fault |",
+    }  # fmt: skip
     table = text[text.index(first_heads[members]) :].split("\n\n")[0]
     documented = [code for cells in rows(table) for code in inline_code(cells[0])]
     assert sorted(documented) == sorted(members)

@@ -7,19 +7,19 @@ import pytest
 
 from tests.faults.killing import Killer, report
 from tests.images import draw_dataset
-from tests.independent import weights_sha256_of
+from tests.independent import hashes_of
 from tests.results import download_model, event_types, metrics_of
 from tests.specs import full_fine_tune
 
 EPOCHS = 18
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(("kind", "loading_workers"), [("sqlite", "0"), ("postgresql", "2")])
 @pytest.mark.timeout(600)
 def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
-    kind: str, make_stack: Any, tmp_path: Path, record_property: Any
+    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path, record_property: Any
 ) -> None:
-    with make_stack(kind) as stack:
+    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
@@ -59,8 +59,9 @@ def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
         assert len(metrics_of(stack, job_id)["epoch"]) == EPOCHS
         steps = [row["step"] for row in metrics_of(stack, job_id)["step"]]
         assert steps == list(range(1, killed["progress"]["steps"] + 1))
-        downloaded = download_model(stack, job_id, tmp_path / "killed.pth")
-        assert weights_sha256_of(downloaded) == killed["weights_sha256"]
+        hashes = hashes_of(download_model(stack, job_id, tmp_path / "killed.pth"))
+        assert hashes["weights"] == killed["weights_sha256"]
+        assert hashes == hashes_of(download_model(stack, quiet, tmp_path / "quiet.pth"))
 
         assert control["weights_sha256"] != untouched["weights_sha256"], "the hash cannot tell runs apart"
         assert "determinism.mismatch" not in event_types(stack, job_id)

@@ -21,8 +21,9 @@ from tests.images import draw_dataset
 from tests.servers.guard import die_with_tests
 from tests.servers.waiting import until
 from worker import zygote_keeper
-from worker.messages import Failed, FromTrainer, Heartbeat, Parked, Slot, Stop, Task, encode
+from worker.messages import Failed, FromTrainer, Heartbeat, Parked, Slot, Stop, Task
 from worker.trainer_process import ForkedTrainer
+from worker.wire import encode
 from worker.zygote_keeper import ZygoteKeeper, trainer_environment
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,8 @@ def task(data_root: Path, folder: Path, dataset: str = "shapes") -> Task:
         segments=[{"epochs": 1000, "scheduler": "constant", "planned_epochs": None}],
         slot=Slot("cpu", threads=1, kind="test"), numerics=None, storage_url=(folder / "store").as_uri(),
         data_root=str(data_root), cache_dir=str(folder / "cache"), downloads=False, checkpoints=[],
-        manifest_path=None, verify=False, fingerprint=None, park_after_seconds=0.0,
+        manifest_path=None, verify=False, fingerprint=None, lease_confirmed_at=0.0,
+        park_after_seconds=0.0, store_patience_seconds=1.0, seconds_between_failures=3600.0,
     )  # fmt: skip
 
 
@@ -214,7 +216,8 @@ def test_a_zygote_that_does_not_answer_is_replaced(
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from worker.messages import Parked, decode
+from worker.messages import Parked
+from worker.wire import decode
 from worker.trainer_process import ForkedTrainer
 from worker.zygote_keeper import ZygoteKeeper
 import os

@@ -24,10 +24,13 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "fastapi": ("api",),
     "starlette": ("api",),
     "uvicorn": ("api",),
+    "prometheus_client": ("api.routes.prometheus",),
     "celery": ("models.queue", "worker.app", "worker.__main__"),
     "kombu": ("models.queue", "worker.app", "worker.__main__"),
     "sqlalchemy": ("models",),
     "alembic": ("models",),
+    "boto3": ("models.storage.s3_client", "worker.zygote"),
+    "botocore": ("models.storage.s3_client",),
 }
 IMPORTERS = {"importlib.import_module", "import_module", "__import__"}
 #: For each part of ours: which other parts it may import. The most specific line counts.
@@ -35,9 +38,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "api": ("models",),
     "models": (),
     "worker": ("models",),
-    "worker.zygote": ("worker.messages", "worker.process_guard", "worker.training"),
+    "worker.zygote": ("worker.process_guard", "worker.training", "worker.wire"),
     "worker.training": (
         "models.errors", "models.job_spec", "models.storage", "worker.messages", "worker.process_guard",
+        "worker.wire",
     ),
     "worker.training.catalogue_source": ("models.catalogue", "worker.training"),
     "perdure": (),
@@ -126,7 +130,7 @@ PLANTED = {
                           "from sqlalchemy import select", "from celery import Celery", "import perdure"],
     "models/job_store/bad.py": ["from api import app", "from worker.messages import Stop", "import torch",
                                 "from torchvision.models import resnet18", "import fastapi", "import celery",
-                                "def f():\n    import kombu.transport"],
+                                "def f():\n    import kombu.transport", "import boto3"],
     "worker/bad.py": ["import api", "from torch import nn", "import sqlalchemy.orm",
                       "from celery import Task", "from worker.training.trainer import run",
                       "from .training import trainer",
@@ -161,6 +165,7 @@ ALLOWED = {
     "worker/training/good.py": ["import torch", "from models.job_spec import JobSpec", "from . import data",
                                 "from worker.messages import Stop", "from models.storage import Storage"],
     "models/queue.py": ["import celery"],
+    "models/storage/s3_client.py": ["import boto3", "from botocore.config import Config"],
     "perdure/good.py": ["import httpx2", "from perdure import client", "from .client import Perdure"],
 }  # fmt: skip
 

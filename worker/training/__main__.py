@@ -5,9 +5,9 @@ Where processes cannot be forked from a warm one (macOS), and in tests. The inbo
 
 import argparse
 
-from worker.messages import read_task
 from worker.process_guard import leave_terminal_signals
 from worker.training.trainer import run
+from worker.wire import read_task
 
 
 def main() -> None:

@@ -8,12 +8,16 @@ import torch
 import uuid_utils
 
 from models.errors import CheckpointFormatUnknown
-from models.storage import HashingWriter, Storage, sha256_of
-from worker.messages import CheckpointRef, CheckpointWritten
-from worker.training.fingerprint import CHECKPOINT_FORMAT
+from models.storage import Storage, sha256_of
+from worker.messages import FileRef
 from worker.training.state import RunState
+from worker.training.weights_hash import weights_sha256
 
 OnBytes = Callable[[int], object]
+
+CHECKPOINT_FORMAT = 2
+#: What this code can read. The first had no frozen parts apart; nothing else differs.
+READABLE_FORMATS = (1, CHECKPOINT_FORMAT)
 
 
 class CheckpointUnusable(Exception):
@@ -34,32 +38,58 @@ class WriteProgress:
         self._report(self._written + size_bytes, 2 * max(self._written, size_bytes))
 
 
+def state_of(content: dict[str, Any]) -> RunState:
+    return RunState.from_dict(content)
+
+
 def write(
-    storage: Storage, job_id: str, attempt: int, content: dict[str, Any], on_bytes: OnBytes
-) -> CheckpointWritten:
-    """Make a checkpoint durable under a name that was never used before. Raises StorageFailed."""
-    state = RunState.from_dict(content)
+    storage: Storage,
+    job_id: str,
+    attempt: int,
+    content: dict[str, Any],
+    frozen: FileRef | None,
+    on_bytes: OnBytes,
+) -> tuple[str, FileRef]:
+    """Make a checkpoint durable under a name that was never used before: its id and its file.
+
+    ``model_state_dict`` lacks the tensors of ``frozen``. Raises StorageFailed.
+    """
+    state = state_of(content)
     identifier = f"ckpt_{uuid_utils.uuid7().hex}"
     name = f"epoch-{state.epoch:04d}.step-{state.step:06d}.attempt-{attempt}.{identifier}.pth"
+    whole = {
+        "format_version": CHECKPOINT_FORMAT,
+        **content,
+        "frozen": None if frozen is None else {"path": frozen.path, "sha256": frozen.sha256},
+    }
+    return identifier, _save(storage, f"jobs/{job_id}/checkpoints/{name}", whole, on_bytes)
+
+
+def write_frozen(
+    storage: Storage, job_id: str, attempt: int, tensors: dict[str, torch.Tensor], on_bytes: OnBytes
+) -> FileRef:
+    """Store the tensors that never change, named by what they hold. Raises StorageFailed."""
+    name = f"{weights_sha256(tensors)}.attempt-{attempt}.{uuid_utils.uuid7().hex}.pth"
+    content = {"format_version": CHECKPOINT_FORMAT, "model_state_dict": tensors}
+    return _save(storage, f"jobs/{job_id}/frozen/{name}", content, on_bytes)
+
+
+def frozen_content_hash(path: str) -> str:
+    """The hash over the tensors that a stored frozen part is named by."""
+    return path.rsplit("/", 1)[-1].partition(".")[0]
+
+
+def _save(storage: Storage, key: str, content: dict[str, Any], on_bytes: OnBytes) -> FileRef:
     # The archive is written from front to back; torch asks for no more than write and flush.
-    stored = storage.write(
-        f"jobs/{job_id}/checkpoints/{name}",
-        lambda sink: torch.save({"format_version": CHECKPOINT_FORMAT, **content}, _as_file(sink)),
-        on_bytes,
-    )
-    return CheckpointWritten(
-        id=identifier,
-        path=stored.key,
-        sha256=stored.sha256,
-        size_bytes=stored.size_bytes,
-        epoch=state.epoch,
-        step=state.step,
-        val_loss=state.val_loss,
-    )
+    stored = storage.write(key, lambda sink: torch.save(content, cast(IO[bytes], sink)), on_bytes)
+    return FileRef(stored.key, stored.sha256, stored.size_bytes)
 
 
-def read_verified(storage: Storage, ref: CheckpointRef, on_bytes: Callable[[int, int], object]) -> io.BytesIO:
-    """The bytes of a recorded checkpoint, none of which was parsed. Raises CheckpointUnusable."""
+def read_verified(storage: Storage, ref: FileRef, on_bytes: Callable[[int, int], object]) -> io.BytesIO:
+    """The bytes of a recorded file, none of which was parsed.
+
+    Raises CheckpointUnusable, or StorageFailed for a store that cannot be reached.
+    """
     try:
         with storage.open(ref.path) as stream:
             size = stream.seek(0, io.SEEK_END)
@@ -82,13 +112,9 @@ def read_verified(storage: Storage, ref: CheckpointRef, on_bytes: Callable[[int,
 def parse(verified: io.BytesIO) -> dict[str, Any]:
     """Raises CheckpointFormatUnknown for a checkpoint that only newer code can read."""
     content: dict[str, Any] = torch.load(verified, map_location="cpu", weights_only=True)
-    if content.get("format_version") != CHECKPOINT_FORMAT:
+    if content.get("format_version") not in READABLE_FORMATS:
         raise CheckpointFormatUnknown(
-            f"The checkpoint has format {content.get('format_version')!r} and this worker knows "
+            f"The checkpoint has format {content.get('format_version')!r} and this worker knows those up to "
             f"{CHECKPOINT_FORMAT}; upgrade the worker and retry."
         )
     return content
-
-
-def _as_file(sink: HashingWriter) -> IO[bytes]:
-    return cast(IO[bytes], sink)

@@ -9,6 +9,7 @@ from models.storage import Storage
 from worker.messages import DatasetChecked, Task
 from worker.training import dataset_check
 from worker.training.manifest import Manifest
+from worker.training.patience import persistently
 from worker.training.session import Session
 
 
@@ -26,7 +27,9 @@ def prepare_dataset(task: Task, spec: JobSpec, storage: Storage, session: Sessio
         session.progress("dataset", done, total)
 
     data_root = Path(task.data_root)
-    known = Manifest.read(storage, task.manifest_path) if task.manifest_path else None
+    known = None
+    if (path := task.manifest_path) is not None:
+        known = persistently(session, task.store_patience_seconds, lambda: Manifest.read(storage, path))
     if known is not None:
         try:
             folder = dataset_check.dataset_folder(data_root, spec.dataset.path)
@@ -47,7 +50,7 @@ def prepare_dataset(task: Task, spec: JobSpec, storage: Storage, session: Sessio
             "restore the data and retry, or submit a new job."
         )
     key = f"jobs/{task.job_id}/manifest.attempt-{task.attempt}.json"
-    manifest.write(storage, key)
+    persistently(session, task.store_patience_seconds, lambda: manifest.write(storage, key))
     session.send(
         DatasetChecked(
             digest=manifest.digest,

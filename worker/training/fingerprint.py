@@ -10,19 +10,20 @@ from worker.training.numerics import Numerics
 
 #: Raised with every change to this package that changes the bits of a result.
 ARITHMETIC_VERSION = 1
-CHECKPOINT_FORMAT = 1
 
+#: What older code did without recording it.
+_BEFORE = {"micro_batches": 1}
 _TITLES = {
     "torch": "torch",
     "torchvision": "torchvision",
     "slot": "device and instruction set",
     "dataset": "dataset digest",
-    "checkpoint_format": "checkpoint format",
     "arithmetic": "version of the training code",
     "threads": "CPU threads",
     "optimizer_impl": "optimizer implementation",
     "memory_format": "memory format",
     "isa": "instruction set",
+    "micro_batches": "parts of a batch",
 }
 
 
@@ -33,7 +34,6 @@ def fingerprint(numerics: Numerics, slot: Slot, dataset_digest: str) -> dict[str
         "numerics": numerics.to_json(),
         "slot": slot.key,
         "dataset": dataset_digest,
-        "checkpoint_format": CHECKPOINT_FORMAT,
         "arithmetic": ARITHMETIC_VERSION,
     }
 
@@ -51,4 +51,6 @@ def differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: value for name, value in tree.items() if name != "numerics"}, **tree.get("numerics", {})}
+    # The format of files decides no bit of a result; only older code recorded it here.
+    flat = {**_BEFORE, **tree, **tree.get("numerics", {})}
+    return {name: value for name, value in flat.items() if name not in {"numerics", "checkpoint_format"}}

@@ -61,3 +61,14 @@ class Freezing:
             module.train()
         for module in self._frozen:
             module.eval()
+
+    def frozen_tensors(self) -> set[str]:
+        """Names in the state dict of what never changes: frozen parameters, and buffers in eval mode."""
+        self.train()
+        network = self._classifier.module
+        names = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+        for path, module in network.named_modules():
+            if not module.training:
+                own = (name for name, _ in module.named_buffers(recurse=False))
+                names |= {f"{path}.{name}".removeprefix(".") for name in own}
+        return names & network.state_dict().keys()

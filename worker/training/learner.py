@@ -1,6 +1,6 @@
 """What learns: a network with its optimizer, one step or one pass of validation at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from worker.training.network import Classifier
 from worker.training.numerics import Numerics
 from worker.training.optimization import build_optimizer, set_learning_rate
 from worker.training.randomness import seed_step
-from worker.training.snapshot import Snapshot
+from worker.training.snapshot import Snapshot, one_thread
 
 
 class Learner:
@@ -31,7 +31,10 @@ class Learner:
         self._optimizer = build_optimizer(self.network.parameters(), hyperparameters, numerics.optimizer_impl)
         self._criterion = nn.CrossEntropyLoss(label_smoothing=hyperparameters.label_smoothing)
         self._normalise = Normalisation(device, numerics.format)
-        self._model_copy, self._optimizer_copy = Snapshot(contiguous=True), Snapshot()
+        self._frozen = self._freezing.frozen_tensors()
+        pinned = device.type == "cuda"
+        self._model_copy = Snapshot(contiguous=True, pinned=pinned)
+        self._optimizer_copy = Snapshot(pinned=pinned)
 
     def train(self) -> None:
         """Before the steps of an epoch: validation leaves the network in eval mode."""
@@ -40,15 +43,25 @@ class Learner:
     def step(self, batch: Batch, step: int, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer update; ``step`` is 1-based. The batch's mean loss and number of correct answers."""
         set_learning_rate(self._optimizer, learning_rate)
-        pixels, labels = self._normalise(batch.pixels), self._move(batch.labels)
         seed_step(self._seed, step, self._device)
-        with self._numerics.autocast():
-            logits = self.network(pixels)
-            loss = self._criterion(logits, labels)
-        loss.backward()
+        losses, correct = [], []
+        for pixels, labels in self._parts(batch):
+            with self._numerics.autocast():
+                logits = self.network(self._normalise(pixels))
+                # Its share of the batch's mean: the gradients of all parts add up to that of the batch.
+                loss = self._criterion(logits, labels) * (len(labels) / len(batch.labels))
+            loss.backward()
+            losses.append(loss.detach())
+            correct.append((logits.detach().argmax(1) == labels).sum())
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        return torch.stack(losses).sum(), torch.stack(correct).sum()
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One part, unless memory was too small; never of a single sample: BatchNorm needs two."""
+        parts = max(1, min(self._numerics.micro_batches, len(batch.labels) // 2))
+        labels = self._move(batch.labels)
+        yield from zip(batch.pixels.tensor_split(parts), labels.tensor_split(parts), strict=True)
 
     @torch.inference_mode()
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
@@ -66,11 +79,11 @@ class Learner:
         return total_loss / samples, correct / samples
 
     def snapshot(self) -> dict[str, Any]:
-        """Copies, overwritten by the next call; each tree apart, so that either can be saved alone."""
+        """Copies of what changes, overwritten by the next call."""
         self._expect_finite_weights()
         optimizer = self._optimizer.state_dict()
         return {
-            "model_state_dict": self._model_copy.take(self.network.state_dict()),
+            "model_state_dict": self._model_copy.take(self._part(frozen=False)),
             # The implementation belongs to the numerics, not to the state: fused Adam computes nonsense,
             # without a word, for parameters whose memory format differs from their moments'.
             "optimizer_state_dict": self._optimizer_copy.take(
@@ -78,18 +91,41 @@ class Learner:
             ),
         }
 
+    def frozen_tensors(self) -> dict[str, torch.Tensor]:
+        """What never changes, on the CPU, in the usual order of elements."""
+        return {name: tensor.cpu().contiguous() for name, tensor in self._part(frozen=True).items()}
+
+    def checkpoint_bytes(self) -> int:
+        """About the size of one checkpoint, before the optimizer has any state."""
+        learning = sum(p.numel() * p.element_size() for p in self.network.parameters() if p.requires_grad)
+        moments = 1 if isinstance(self._optimizer, torch.optim.SGD) else 2
+        return moments * learning + _bytes_of(self._part(frozen=False))
+
+    def frozen_bytes(self) -> int:
+        return _bytes_of(self._part(frozen=True))
+
     def restore_optimizer(self, state_dict: dict[str, Any]) -> None:
         groups = _with_implementation(state_dict, self._numerics.optimizer_impl)
         self._optimizer.load_state_dict({**state_dict, "param_groups": groups})
+
+    def _part(self, *, frozen: bool) -> dict[str, torch.Tensor]:
+        state = self.network.state_dict()
+        return {name: tensor for name, tensor in state.items() if (name in self._frozen) == frozen}
 
     def _move(self, labels: torch.Tensor) -> torch.Tensor:
         return labels.to(self._device, non_blocking=True)
 
     def _expect_finite_weights(self) -> None:
         """A finite loss may still have led to an update that is none; saving that would help nobody."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
+        learning = [p.detach() for p in self.network.parameters() if p.requires_grad]
+        with one_thread():
+            norms = torch._foreach_norm(learning)
         if not torch.stack([norm.float() for norm in norms]).isfinite().all():
             raise NonFiniteLoss
+
+
+def _bytes_of(tensors: dict[str, torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _with_implementation(state_dict: dict[str, Any], implementation: str | None) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class Numerics:
     memory_format: Literal["contiguous", "channels_last"]
     optimizer_impl: Literal["fused", "foreach", "single"]
     isa: str  #: instruction set of the CPU or model of the GPU at the first attempt
+    micro_batches: int = 1  #: parts that a batch is computed in, where memory is too small for all of it
     cudnn_benchmark: bool = False
     tf32: bool = False
 

@@ -28,7 +28,12 @@ class Plan:
         return self.epochs * self.steps_per_epoch
 
     def learning_rate(self, step: int) -> float:
-        """The rate of a 1-based step. A cosine falls from the peak towards 0 within its own segment."""
+        """The rate of a 1-based step: that of its segment's schedule, slowed down by rollbacks before it."""
+        slowdowns = [slowdown for segment in self.segments for slowdown in segment.slowdowns]
+        return self._scheduled_rate(step) * math.prod(s.factor for s in slowdowns if step > s.after_step)
+
+    def _scheduled_rate(self, step: int) -> float:
+        """A cosine falls from the peak towards 0 within its own segment."""
         steps_before = 0
         for segment in self.segments:
             steps = segment.epochs * self.steps_per_epoch

@@ -11,7 +11,13 @@ from worker.messages import Failed, Finished, Stopped
 from worker.training.session import CancelRequested, StopRequested
 
 #: What allocators of torch and of the C library say; their exceptions have no type of their own.
-_MEMORY_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
+_MEMORY_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "could not create a primitive",  # oneDNN, which says no more when it finds no room for its scratchpad
+)
 
 
 def outcome_of(train: Callable[[], Finished]) -> Finished | Stopped | Failed:

@@ -1,6 +1,5 @@
 """From a task to everything that an attempt trains with: new, or as the last checkpoint left it."""
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +8,17 @@ from typing import Any
 from models.errors import DatasetChanged
 from models.job_spec import JobSpec, Segment
 from models.storage import Storage, storage_from_url
-from worker.messages import CheckpointRef, CheckpointRejected, Task
+from worker.messages import CheckpointRef, FileRef, Task
 from worker.training import checkpoint
 from worker.training.data import BatchSource, cut_into_batches
 from worker.training.dataset import Dataset, prepare_dataset
 from worker.training.fingerprint import fingerprint
 from worker.training.learner import Learner
-from worker.training.network import Architecture, build_empty, default_image_size, load
+from worker.training.network import Architecture, Classifier, build_empty, default_image_size, load
 from worker.training.numerics import Numerics
 from worker.training.optimization import Plan
 from worker.training.pretrained import initial_network
+from worker.training.resumption import frozen_part, newest_usable
 from worker.training.session import Session
 from worker.training.state import RunState
 
@@ -39,6 +39,7 @@ class Attempt:
     learner: Learner
     state: RunState
     resumed_from: CheckpointRef | None
+    frozen: FileRef | None  #: the stored frozen part that further checkpoints may refer to
 
 
 def prepare(task: Task, session: Session) -> Attempt:
@@ -50,27 +51,31 @@ def prepare(task: Task, session: Session) -> Attempt:
 
     # Reading and hashing a checkpoint leave the interpreter free for all that comes before it is needed.
     with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as reader:
-        newest = reader.submit(_newest_usable_checkpoint, task, storage, session)
+        newest = reader.submit(newest_usable, task, storage, session)
         data = prepare_dataset(task, spec, storage, session)
         architecture = _architecture(spec, data)
         empty = build_empty(architecture) if task.checkpoints else None
-        ref, verified = newest.result()
+        found = newest.result()
 
-    session.boundary()
-    state, content = RunState(), None
-    if empty and verified:
-        classifier, content = empty, checkpoint.parse(verified)
-        load(classifier.module, content["model_state_dict"])
-        state = _resumed_state(content, task, data)
-    else:
-        classifier = initial_network(
+    def begin() -> Classifier:
+        return initial_network(
             architecture,
             spec.model.weights,
             seed=spec.seed,
             data_root=Path(task.data_root),
             downloads=task.downloads,
-            on_bytes=lambda done, total: _report_start(session, done, total),
+            on_bytes=lambda done, total: session.progress("starting", done, total),
         )
+
+    session.boundary()
+    state, frozen, content = RunState(), None, None
+    if empty and found:
+        classifier, content = empty, checkpoint.parse(found.content)
+        unchanging, frozen = frozen_part(found, content, begin, session)
+        load(classifier.module, {**unchanging, **content["model_state_dict"]})
+        state = _resumed_state(content, task, data)
+    else:
+        classifier = begin()
     learner = Learner(classifier, spec, numerics, device)
     if content:
         learner.restore_optimizer(content["optimizer_state_dict"])
@@ -102,26 +107,9 @@ def prepare(task: Task, session: Session) -> Attempt:
         ),
         learner=learner,
         state=state,
-        resumed_from=ref,
+        resumed_from=found.ref if found else None,
+        frozen=frozen,
     )
-
-
-def _newest_usable_checkpoint(
-    task: Task, storage: Storage, session: Session
-) -> tuple[CheckpointRef, io.BytesIO] | tuple[None, None]:
-    """In a thread of its own: it may report, but boundaries belong to the training thread."""
-    for ref in task.checkpoints:
-        try:
-            return ref, checkpoint.read_verified(
-                storage, ref, lambda done, total: _report_start(session, done, total)
-            )
-        except checkpoint.CheckpointUnusable as unusable:
-            session.send(CheckpointRejected(ref.id, str(unusable)))
-    return None, None
-
-
-def _report_start(session: Session, done: int, total: int) -> None:
-    session.progress("starting", done, total)
 
 
 def _architecture(spec: JobSpec, data: Dataset) -> Architecture:
@@ -137,6 +125,6 @@ def _resumed_state(content: dict[str, Any], task: Task, data: Dataset) -> RunSta
     if content["fingerprint"]["dataset"] != data.manifest.digest:
         raise DatasetChanged
     state = RunState.from_dict(content)
-    if content["segments"] != task.segments:
+    if len(content["segments"]) != len(task.segments):
         state.patience.renew()  # extended: whoever asks for more epochs wants them trained
     return state

@@ -12,17 +12,8 @@ import time
 import traceback
 from typing import NoReturn
 
-from worker.messages import (
-    Cancel,
-    FromTrainer,
-    Heartbeat,
-    LineBuffer,
-    Parked,
-    Progress,
-    Stop,
-    decode,
-    encode,
-)
+from worker.messages import Cancel, FromTrainer, Heartbeat, Parked, Progress, Stop
+from worker.wire import LineBuffer, decode, encode
 
 TICK_SECONDS = 0.05
 PARKED_LIMIT_SECONDS = 600.0
@@ -47,11 +38,17 @@ def boot_seconds() -> float:
 class Session:
     """One trainer's conversation with its supervisor."""
 
-    def __init__(self, inbox_fd: int, outbox_fd: int, park_after_seconds: float) -> None:
+    def __init__(
+        self,
+        inbox_fd: int,
+        outbox_fd: int,
+        park_after_seconds: float,
+        lease_confirmed_at: float | None = None,
+    ) -> None:
         self.inbox_fd = inbox_fd
         self.outbox_fd = outbox_fd
         self._park_after_seconds = park_after_seconds
-        self._heard_at = boot_seconds()
+        self._heard_at = boot_seconds() if lease_confirmed_at is None else lease_confirmed_at
         self._stop = False
         self._cancel = False
         self._changed = threading.Condition()
@@ -96,6 +93,9 @@ class Session:
             self.send(Parked(True))
             self._await_heartbeat()
             self.send(Parked(False))
+        self.raise_if_cancelled()
+
+    def raise_if_cancelled(self) -> None:
         if self._cancel:
             raise CancelRequested
 

@@ -13,22 +13,26 @@ from typing import Any, NoReturn
 
 from models.errors import NonFiniteLoss
 from worker.messages import EpochMetrics, Finished, Prepared, ResumeVerified, StepDone, Task
-from worker.training import checkpoint
+from worker.process_guard import print_stacks_on_request
+from worker.training.cadence import Cadence
 from worker.training.data import UNAUGMENTED, Batch, cut_into_batches
 from worker.training.fingerprint import differences
 from worker.training.metering import Meter
 from worker.training.outcome import outcome_of
 from worker.training.preparation import prepare
 from worker.training.randomness import order
+from worker.training.room import await_room
 from worker.training.session import Session, StopRequested
 from worker.training.weights_hash import weights_sha256
+from worker.training.writer import CheckpointWriter, Cost, Draft
 
 EXIT_DONE = 0
 
 
 def run(task: Task, inbox_fd: int, outbox_fd: int) -> NoReturn:
     """Train until the job's last epoch, a request to leave, or an error; say which; leave the process."""
-    session = Session(inbox_fd, outbox_fd, task.park_after_seconds)
+    print_stacks_on_request()
+    session = Session(inbox_fd, outbox_fd, task.park_after_seconds, task.lease_confirmed_at)
     session.start()
     session.send(outcome_of(lambda: Trainer(task, session).train()))
     sys.stdout.flush()
@@ -47,21 +51,36 @@ class Trainer:
         self.learner, self.state = attempt.learner, attempt.state
         self.meter = Meter(session, self.state)
         self.unsaved = False  #: whether the state is ahead of the last checkpoint
-        self.saved_at = time.monotonic()
+        self.unsealed: list[EpochMetrics] = []  #: of epochs that no checkpoint holds yet
+        self.cadence = Cadence(
+            self.spec.fault_tolerance.checkpoint_every, task.seconds_between_failures, time.monotonic()
+        )
+        self.writer = CheckpointWriter(
+            session,
+            attempt.storage,
+            task.job_id,
+            task.attempt,
+            patience_seconds=task.store_patience_seconds,
+            frozen=attempt.frozen,
+            frozen_tensors=self.learner.frozen_tensors,
+        )
 
     def train(self) -> Finished:
         """Raises TrainingError, StopRequested (after a checkpoint) and CancelRequested (without one)."""
         if self.task.verify:
             self.verify()
         self.announce()
+        await_room(self.attempt, self.session, self.task.store_patience_seconds)
         try:
             while self.state.epochs_done < self.plan.epochs and not self.state.patience.exhausted:
                 self.train_epoch()
                 self.end_epoch()
         except StopRequested:
             if self.unsaved:
-                self.write_checkpoint()
+                self.start_checkpoint()
+            self.writer.wait()
             raise
+        self.writer.wait()
         return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
 
     def verify(self) -> None:
@@ -110,8 +129,10 @@ class Trainer:
             self.meter.add(rate, loss, correct, len(batch.labels))
             self.session.progress("training", self.state.step, self.plan.steps)
             self.state.sums.seconds += time.monotonic() - started_at
-            if self.is_checkpoint_due_within_epoch(len(batches)):
-                self.write_checkpoint()
+            self.learn_cost(self.writer.finished())
+            # The epoch's own comes in a moment, if this was its last batch.
+            if self.state.batch < len(batches) and self.cadence.is_due(time.monotonic()):
+                self.start_checkpoint()
             started_at = time.monotonic()
         self.meter.flush()
 
@@ -136,11 +157,10 @@ class Trainer:
         state.end_epoch(val_loss, val_accuracy)
         if self.spec.early_stopping is not None:
             state.patience.see(val_loss, self.spec.early_stopping)
+        self.unsealed.append(metrics)
         is_last = state.epochs_done == self.plan.epochs or state.patience.exhausted
         if is_last or state.epochs_done % self.spec.fault_tolerance.checkpoint_every.epochs == 0:
-            self.write_checkpoint(metrics)
-        else:
-            self.session.send(metrics)
+            self.start_checkpoint()
 
     def validate(self, phase: str) -> tuple[float, float]:
         """Mean loss and accuracy over the validation samples, always in the same batches."""
@@ -157,27 +177,25 @@ class Trainer:
 
     # -- Checkpoints -----------------------------------------------------------------------------
 
-    def is_checkpoint_due_within_epoch(self, num_batches: int) -> bool:
-        seconds = self.spec.fault_tolerance.checkpoint_every.seconds
-        if seconds is None or self.state.batch == num_batches:  # the epoch's own comes in a moment
-            return False
-        return time.monotonic() - self.saved_at >= seconds
-
-    def write_checkpoint(self, metrics: EpochMetrics | None = None) -> None:
+    def start_checkpoint(self) -> None:
+        """Copy the state; it is written while training goes on. Waits for the write before."""
         self.meter.flush()
+        began_at = time.monotonic()
+        self.learn_cost(self.writer.wait())
         # A parked trainer may have lost the job: it must not even begin to write.
         self.session.wait_while_silent()
-        progress = checkpoint.WriteProgress(
-            lambda done, total: self.session.progress("checkpoint", done, total)
-        )
-        written = checkpoint.write(
-            self.attempt.storage, self.task.job_id, self.task.attempt, self.snapshot(), progress
-        )
-        if metrics is not None:
-            self.session.send(metrics)
-        self.session.send(written)
-        self.unsaved = False
-        self.saved_at = time.monotonic()
+        content = self.snapshot()
+        now = time.monotonic()
+        self.writer.start(Draft(content, self.unsealed, stall_seconds=now - began_at))
+        self.unsaved, self.unsealed = False, []
+        self.cadence.saved(now)
+
+    def learn_cost(self, cost: Cost | None) -> None:
+        """Saving more often than it pays wastes time; how much it takes is measured each time."""
+        if cost is not None:
+            numerics = self.attempt.numerics
+            stolen = cost.cpu_seconds / numerics.threads if numerics.device == "cpu" else 0.0
+            self.cadence.measured(cost.stall_seconds + stolen, cost.write_seconds)
 
     def snapshot(self) -> dict[str, Any]:
         """All that a later attempt needs, in copies: training may go on while they are written."""

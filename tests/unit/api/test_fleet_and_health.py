@@ -47,6 +47,34 @@ def test_a_worker_that_stopped(client: TestClient, worker: Any, db: Database) ->
     assert client.get("/workers").json()["data"][0]["status"] == "stopped"
 
 
+def test_drain_and_enable(client: TestClient, worker: Any, db: Database) -> None:
+    worker.register()
+    for _ in range(2):
+        answer = client.post("/workers/wrk_test/drain")
+        assert (answer.status_code, answer.json()["status"]) == (202, "draining"), answer.text
+    assert client.get("/workers").json()["data"][0]["status"] == "draining"
+    assert job_store.worker_beat(db, "wrk_test", None) == "draining"
+    answer = client.post("/workers/wrk_test/enable")
+    assert (answer.status_code, answer.json()["status"]) == (202, "online")
+
+
+def test_why_a_worker_is_quarantined(client: TestClient, worker: Any, db: Database) -> None:
+    worker.register()
+    with db.writing() as tx:
+        tx.execute(update(workers).values(quarantine_reason="It fails.", status="quarantined"))
+    [row] = client.get("/workers").json()["data"]
+    assert (row["status"], row["status_reason"]) == ("quarantined", "It fails.")
+    with db.writing() as tx:
+        tx.execute(update(workers).values(heartbeat=workers.c.heartbeat - 100.0))
+    assert client.get("/workers").json()["data"][0]["status"] == "lost"
+
+
+@pytest.mark.parametrize("worker_id", ["wrk_none", "job_1", "wrk_%00", "x" * 200])
+def test_a_worker_that_is_not_there(client: TestClient, worker_id: str, problem: Callable[..., Any]) -> None:
+    for verb in ("drain", "enable"):
+        problem(client.post(f"/workers/{worker_id}/{verb}"), 404, "not_found")
+
+
 def test_architectures(client: TestClient) -> None:
     rows = client.get("/models").json()["data"]
     by_name = {row["name"]: row for row in rows}

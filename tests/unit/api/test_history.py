@@ -13,6 +13,7 @@ from models.job_state import EndCause
 ATTEMPT = {
     "attempt", "worker_id", "worker_pid", "trainer_pid", "host", "device", "from_checkpoint", "started_at",
     "first_step_at", "ended_at", "end_cause", "detection_seconds", "restart_seconds", "steps_redone",
+    "exact", "inexact_reasons",
 }  # fmt: skip
 
 

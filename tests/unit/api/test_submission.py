@@ -39,6 +39,16 @@ def test_the_bell_of_the_wanted_device_is_rung(submit: Callable[..., dict[str, A
     assert bell.rings == ["cuda"]
 
 
+def test_the_bell_is_rung_when_the_job_can_be_claimed(
+    submit: Callable[..., dict[str, Any]], db: Database, bell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers a bell that comes before the commit finds nothing, and goes to sleep again."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(bell, "ring", lambda device_class: found.append(job_store.claimable_classes(db)))
+    submit(resources={"device": "cuda"})
+    assert found == [["cuda"]]
+
+
 def test_a_dry_run_answers_the_job_as_it_would_be_and_stores_nothing(
     client: TestClient, num_jobs: Callable[[], int], bell: Any
 ) -> None:

@@ -41,8 +41,10 @@ def test_only_the_dataset_is_required() -> None:
         "validation": {"split": 0.2}, "seed": 0,
         "resources": {"device": "auto", "num_devices": 1, "max_runtime_seconds": None},
         "fault_tolerance": {
-            "max_failures": 5, "checkpoint_every": {"epochs": 1, "seconds": None}, "keep_last": 2,
+            "max_failures": 5, "keep_last": 2,
+            "checkpoint_every": {"epochs": 1, "seconds": None, "min_seconds": 2.0, "max_seconds": 60.0},
             "exact_wait_seconds": 300, "verify_on_resume": False,
+            "on_non_finite": "fail", "on_out_of_memory": "fail",
         },
         "early_stopping": None, "priority": 0, "metadata": {},
     }  # fmt: skip

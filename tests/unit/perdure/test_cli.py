@@ -47,7 +47,7 @@ def run(server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     def connect() -> Perdure:
         return Perdure("http://server.test", retry_seconds=0.0, transport=httpx2.MockTransport(server))
 
-    for module in ("jobs", "reading", "submit", "watch", "download"):
+    for module in ("jobs", "reading", "submit", "watch", "download", "drill", "fleet"):
         monkeypatch.setattr(f"perdure.commands.{module}.connect", connect)
 
     def invoke(*arguments: str) -> tuple[int, str, str]:

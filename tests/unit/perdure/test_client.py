@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +142,27 @@ def test_extend_says_how_many_epochs(client: Perdure, server: Any) -> None:
 CONTENT = b"weights" * 1000
 
 
+def described(content: bytes) -> dict[str, str]:
+    """The headers of an answer that holds this content."""
+    digest = hashlib.sha256(content)
+    sha256 = base64.b64encode(digest.digest()).decode()
+    return {"etag": f'"{digest.hexdigest()}"', "repr-digest": f"sha-256=:{sha256}:"}
+
+
 def checkpoint_routes(server: Any, content: bytes, **changes: object) -> None:
     row = {
         "id": "ckpt_1",
         "step": 3,
         "status": "committed",
         "path": "jobs/job_1/checkpoints/epoch-0001.pth",
-        "size_bytes": len(CONTENT),
-        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        # Of the stored file, which holds less than a download does
+        "size_bytes": 12,
+        "sha256": "ab" * 32,
         **changes,
     }
     server.routes["GET /jobs/job_1/checkpoints"] = server.page([row])
     server.routes["GET /jobs/job_1/checkpoints/ckpt_1/content"] = lambda request: httpx2.Response(
-        200, content=content
+        200, content=content, headers=described(CONTENT)
     )
 
 
@@ -182,17 +191,75 @@ def test_wrong_bytes_leave_nothing_behind(
 def test_a_model_is_verified_by_the_digest_of_the_answer(
     client: Perdure, server: Any, tmp_path: Path
 ) -> None:
-    digest = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
-    headers = {"repr-digest": f"sha-256=:{digest}:"}
     content = [CONTENT]
     server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(
-        200, content=content[0], headers=headers
+        200, content=content[0], headers=described(CONTENT)
     )
     assert client.jobs.download_model("job_1", tmp_path / "m.pth").read_bytes() == CONTENT
     assert server.requests[-1].url.params["checkpoint"] == "last"
     content[0] = CONTENT + b"X"
     with pytest.raises(DownloadError):
         client.jobs.download_model("job_1", tmp_path / "n.pth")
+
+
+class Breaking(httpx2.SyncByteStream):
+    """A body that ends in the middle."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._content
+        raise httpx2.ReadError("reset")
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["same", "changed"])
+def test_a_broken_download_goes_on_where_it_broke(
+    client: Perdure, server: Any, tmp_path: Path, is_same: bool
+) -> None:
+    """Or begins again where the file is another one by now, as a server decides by `If-Range`."""
+    now = CONTENT if is_same else CONTENT[::-1]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if len(server.requests) == 1:
+            headers = described(CONTENT) | {"content-length": str(len(CONTENT))}
+            return httpx2.Response(200, stream=Breaking(CONTENT[:3000]), headers=headers)
+        assert request.headers["range"] == "bytes=3000-"
+        if request.headers["if-range"] != described(now)["etag"]:
+            return httpx2.Response(200, content=now, headers=described(now))
+        span = {"content-range": f"bytes 3000-{len(now) - 1}/{len(now)}"}
+        return httpx2.Response(206, content=now[3000:], headers=described(now) | span)
+
+    server.routes["GET /jobs/job_1/model/content"] = answer
+    assert client.jobs.download_model("job_1", tmp_path / "m.pth").read_bytes() == now
+    assert len(server.requests) == 2 and "range" not in server.requests[0].headers
+
+
+def test_a_file_that_is_being_put_together_is_awaited(server: Any, tmp_path: Path) -> None:
+    """Beyond the patience with a server that is away."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if len(server.requests) < 4:
+            return server.problem(503, "download_not_ready", "later", headers={"retry-after": "0.01"})
+        return httpx2.Response(200, content=CONTENT, headers=described(CONTENT))
+
+    server.routes["GET /jobs/job_1/model/content"] = answer
+    with Perdure("http://s.test", retry_seconds=0.0, transport=httpx2.MockTransport(server)) as client:
+        assert client.jobs.download_model("job_1", tmp_path / "m.pth").read_bytes() == CONTENT
+    assert len(server.requests) == 4
+
+
+def test_a_part_that_was_not_asked_for_is_refused(client: Perdure, server: Any, tmp_path: Path) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if len(server.requests) == 1:
+            return httpx2.Response(200, stream=Breaking(CONTENT[:3000]), headers=described(CONTENT))
+        span = {"content-range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
+        return httpx2.Response(206, content=CONTENT, headers=described(CONTENT) | span)
+
+    server.routes["GET /jobs/job_1/model/content"] = answer
+    with pytest.raises(DownloadError):
+        client.jobs.download_model("job_1", tmp_path / "m.pth")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pruned_checkpoint_is_not_the_last(client: Perdure, server: Any, tmp_path: Path) -> None:

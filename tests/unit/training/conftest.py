@@ -15,6 +15,7 @@ import torch
 from models.job_spec import JobSpec
 from tests.unit.training.jobs import Job, Trainer, alive, paint
 from worker.messages import Slot, Task
+from worker.training.session import boot_seconds
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -111,6 +112,7 @@ def new_job(start: Callable[[Task], Trainer], data_root: Path, tmp_path: Path) -
         checkpoint_every: dict[str, Any] | None = None,
         early_stopping: dict[str, Any] | None = None,
         park_after_seconds: float = 3600.0,
+        store_patience_seconds: float = 0.2,
         **hyperparameters: Any,
     ) -> Job:
         spec = JobSpec.model_validate(
@@ -145,7 +147,10 @@ def new_job(start: Callable[[Task], Trainer], data_root: Path, tmp_path: Path) -
             manifest_path=None,
             verify=False,
             fingerprint=None,
+            lease_confirmed_at=boot_seconds(),
             park_after_seconds=park_after_seconds,
+            store_patience_seconds=store_patience_seconds,
+            seconds_between_failures=3600.0,
         )
         return Job(task, start, store)
 

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 
-from worker.messages import read_task
 from worker.training.trainer import run
+from worker.wire import read_task
 
 
 def main() -> None:

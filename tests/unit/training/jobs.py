@@ -19,13 +19,11 @@ from worker.messages import (
     DatasetChecked,
     EpochMetrics,
     Finished,
-    LineBuffer,
     Prepared,
     StepMetrics,
     Task,
-    decode,
-    encode,
 )
+from worker.wire import LineBuffer, decode, encode
 
 PATIENCE_SECONDS = 60.0
 
@@ -41,6 +39,7 @@ class Trainer:
     outbox: int
     log: Path
     messages: list[Any] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)  #: when each of them came, by the monotonic clock
     _lines: LineBuffer = field(default_factory=LineBuffer)
     ended: bool = False
     _seen: int = 0
@@ -80,6 +79,11 @@ class Trainer:
         assert len(found) == 1, f"{kind.__name__}: {found}\n{self.messages[-1:]}\n{self.log.read_text()}"
         return found[0]
 
+    @property
+    def epochs(self) -> list[EpochMetrics]:
+        """Those that checkpoints sealed."""
+        return [epoch for written in self.all(CheckpointWritten) for epoch in written.epochs]
+
     def _read(self) -> bool:
         if self.ended:
             return False
@@ -87,6 +91,7 @@ class Trainer:
         assert ready, f"nothing from the trainer for {PATIENCE_SECONDS} s\n{self.log.read_text()}"
         data = os.read(self.outbox, 65536)
         self.messages += [decode(line) for line in self._lines.feed(data)]
+        self.arrivals += [time.monotonic()] * (len(self.messages) - len(self.arrivals))
         self.ended = not data
         return not self.ended
 
@@ -112,9 +117,8 @@ class Job:
         refs = [
             CheckpointRef(
                 id=written.id,
-                path=written.path,
-                sha256=written.sha256,
-                size_bytes=written.size_bytes,
+                file=written.file,
+                frozen=written.frozen,
                 epoch=written.epoch,
                 step=written.step,
                 val_loss=written.val_loss,
@@ -133,7 +137,7 @@ class Job:
         return replace(self, task=replace(task, **changes))
 
     def file(self, ref: CheckpointRef | CheckpointWritten) -> Path:
-        return self.store / ref.path
+        return self.store / ref.file.path
 
 
 @dataclass
@@ -151,8 +155,7 @@ class Recorded:
             for message in trainer.messages:
                 if isinstance(message, StepMetrics):
                     steps.update({row.step: (row.loss, row.learning_rate) for row in message.rows})
-                if isinstance(message, EpochMetrics):
-                    m = message
+                for m in message.epochs if isinstance(message, CheckpointWritten) else ():
                     epochs[m.epoch] = (
                         *(m.step, m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy),
                         m.learning_rate,

@@ -1,6 +1,8 @@
 """Checkpoint files: opened by anyone, believed only by their hash."""
 
+import errno
 import io
+import itertools
 import os
 import pickle
 import subprocess
@@ -13,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.errors import CheckpointFormatUnknown
+from models.errors import CheckpointFormatUnknown, StorageFailed
 from models.storage import LocalStorage
 from tests.unit.training.jobs import Job
 from worker.messages import CheckpointRef, CheckpointRejected, CheckpointWritten, Failed, Finished, Prepared
 from worker.training import checkpoint
-from worker.training.fingerprint import CHECKPOINT_FORMAT
+from worker.training.checkpoint import CHECKPOINT_FORMAT
 from worker.training.state import Best, EpochSums, Patience, RunState
 
 
@@ -38,23 +40,49 @@ def write(storage: LocalStorage, **extra: Any) -> CheckpointRef:
         "model_state_dict": {"weight": torch.arange(6.0).reshape(2, 3).t()},
         **extra,
     }
-    written = checkpoint.write(storage, "job_1", 3, content, nothing)
-    return CheckpointRef(**written.__dict__)
+    identifier, file = checkpoint.write(storage, "job_1", 3, content, None, nothing)
+    return CheckpointRef(identifier, file, None, state.epoch, state.step, state.val_loss)
 
 
 def test_round_trip(storage: LocalStorage) -> None:
     ref = write(storage)
-    assert ref.path.startswith("jobs/job_1/checkpoints/epoch-0003.step-000009.attempt-3.ckpt_")
-    assert ref.epoch == 3 and ref.step == 9 and ref.val_loss is None
-    assert (storage.root / ref.path).stat().st_size == ref.size_bytes
-    content = checkpoint.parse(checkpoint.read_verified(storage, ref, nothing))
+    assert ref.file.path.startswith("jobs/job_1/checkpoints/epoch-0003.step-000009.attempt-3.ckpt_")
+    assert (storage.root / ref.file.path).stat().st_size == ref.file.size_bytes
+    content = checkpoint.parse(checkpoint.read_verified(storage, ref.file, nothing))
     assert content["model_state_dict"]["weight"].stride() == (1, 3)
     restored = RunState.from_dict(content)
     assert restored == RunState(2, 9, 1, EpochSums(1.5, 3, 4, 0.25), Best(1, 0.5, 0.7), Patience())
 
 
 def test_no_name_is_used_twice(storage: LocalStorage) -> None:
-    assert write(storage).path != write(storage).path
+    assert write(storage).file.path != write(storage).file.path
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_disk_that_fills_up_anywhere_in_an_archive_is_told_as_such(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, for_good: bool
+) -> None:
+    """It has room for so many writes, then refuses one, or all; torch names neither disk nor space then."""
+    real = os.write
+    for room in itertools.count():
+        writes = itertools.count(1)
+
+        def with_little_room(descriptor: int, data: Any, room: int = room, writes: Any = writes) -> int:
+            number = next(writes)
+            if number == room + 1 or (for_good and number > room):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(descriptor, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", with_little_room)
+            try:
+                write(storage)
+            except StorageFailed as error:
+                assert "No space left" in error.message
+                continue
+        assert next(writes) == room + 1
+        break
+    assert room > 20
 
 
 def test_progress_counts_writing_then_verifying() -> None:
@@ -69,23 +97,23 @@ def test_progress_counts_writing_then_verifying() -> None:
 @pytest.mark.parametrize("region", range(8))
 def test_a_flipped_bit_is_found(storage: LocalStorage, region: int) -> None:
     ref = write(storage)
-    file = storage.root / ref.path
+    file = storage.root / ref.file.path
     content = bytearray(file.read_bytes())
     content[region * (len(content) - 1) // 7] ^= 0x10
     file.write_bytes(content)
     with pytest.raises(checkpoint.CheckpointUnusable, match="SHA-256"):
-        checkpoint.read_verified(storage, ref, nothing)
+        checkpoint.read_verified(storage, ref.file, nothing)
 
 
 def test_truncated_or_missing(storage: LocalStorage) -> None:
     ref = write(storage)
-    file = storage.root / ref.path
-    os.truncate(file, ref.size_bytes - 1)
+    file = storage.root / ref.file.path
+    os.truncate(file, ref.file.size_bytes - 1)
     with pytest.raises(checkpoint.CheckpointUnusable, match="bytes instead of"):
-        checkpoint.read_verified(storage, ref, nothing)
+        checkpoint.read_verified(storage, ref.file, nothing)
     file.unlink()
     with pytest.raises(checkpoint.CheckpointUnusable, match="missing"):
-        checkpoint.read_verified(storage, ref, nothing)
+        checkpoint.read_verified(storage, ref.file, nothing)
 
 
 class Canary:
@@ -108,7 +136,7 @@ def test_code_is_not_run_even_if_the_hash_fits(storage: LocalStorage, tmp_path: 
 def test_a_newer_format_is_refused(storage: LocalStorage) -> None:
     ref = write(storage, format_version=CHECKPOINT_FORMAT + 1)
     with pytest.raises(CheckpointFormatUnknown, match="upgrade"):
-        checkpoint.parse(checkpoint.read_verified(storage, ref, nothing))
+        checkpoint.parse(checkpoint.read_verified(storage, ref.file, nothing))
 
 
 def test_a_newer_format_fails_the_job_and_keeps_its_file(new_job: Callable[..., Job]) -> None:
@@ -130,7 +158,8 @@ def test_the_file_of_another_job_is_never_parsed(new_job: Callable[..., Job]) ->
     target.write_bytes(other.file(strange.only(CheckpointWritten)).read_bytes())
     # Of the same size as recorded, so that the size alone does not give it away.
     task = job.after(first).task
-    ref = replace(task.checkpoints[0], size_bytes=target.stat().st_size)
+    recorded = task.checkpoints[0]
+    ref = replace(recorded, file=replace(recorded.file, size_bytes=target.stat().st_size))
     second = job.after(first, checkpoints=[ref]).run()
     assert "SHA-256" in second.only(CheckpointRejected).reason
     assert second.only(Prepared).from_checkpoint is None

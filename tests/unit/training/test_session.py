@@ -20,8 +20,6 @@ from worker.messages import (
     StepDone,
     Stop,
     Stopped,
-    decode,
-    encode,
 )
 from worker.training.session import (
     EXIT_ORPHANED,
@@ -31,6 +29,7 @@ from worker.training.session import (
     StopRequested,
     boot_seconds,
 )
+from worker.wire import decode, encode
 
 
 def park(trainer: Trainer) -> None:

@@ -12,22 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import messages
+from worker import wire
 from worker.messages import (
     Finished,
     Heartbeat,
-    LineBuffer,
     Message,
     Slot,
     StepMetrics,
     StepRow,
     Stop,
     Task,
-    decode,
-    encode,
-    finite,
-    read_task,
 )
+from worker.wire import LineBuffer, decode, encode, finite, read_task
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -58,7 +54,7 @@ anything = st.one_of([strategy_of(kind) for kind in KINDS])
 
 
 def test_every_message_can_be_said() -> None:
-    assert {kind.__name__ for kind in KINDS} == set(messages._TYPES)
+    assert {kind.__name__ for kind in KINDS} == set(wire._TYPES)
 
 
 @given(anything)
@@ -115,7 +111,7 @@ def test_random_bytes_are_a_value_error(line: bytes) -> None:
     except ValueError:
         pass
     else:
-        assert json.loads(line)[0] in messages._TYPES
+        assert json.loads(line)[0] in wire._TYPES
 
 
 def task(**more: Any) -> Task:
@@ -123,7 +119,8 @@ def task(**more: Any) -> Task:
         "job_id": "job_1", "attempt": 1, "spec": {}, "segments": [], "slot": Slot("cpu", 2, "x"),
         "numerics": None, "storage_url": "file:///s", "data_root": "/d", "cache_dir": "/c",
         "downloads": False, "checkpoints": [], "manifest_path": None, "verify": False,
-        "fingerprint": None, "park_after_seconds": 12.0,
+        "fingerprint": None, "lease_confirmed_at": 17.5,
+        "park_after_seconds": 12.0, "store_patience_seconds": 300.0, "seconds_between_failures": 3600.0,
     }  # fmt: skip
     return Task(**(values | more))
 

@@ -13,12 +13,14 @@ import pytest
 
 from models.host import ProcessId
 from tests.servers.waiting import until
-from worker.messages import Heartbeat, Progress, StepDone, Stop, decode, encode
+from worker.messages import Heartbeat, Progress, StepDone, Stop
 from worker.trainer_process import Exit, _Piped, bury
+from worker.wire import decode, encode
 
 SAYS_AND_LEAVES = """
 import os
-from worker.messages import StepDone, encode
+from worker.messages import StepDone
+from worker.wire import encode
 for step in range(1, 1001):
     os.write(1, encode(StepDone(step, 1)))
 os.kill(os.getpid(), 9)

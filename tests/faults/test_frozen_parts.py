@@ -1,0 +1,89 @@
+"""A job with a frozen backbone stores it once, survives what any job survives, and leaves no garbage."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.killing import Killer, report
+from tests.images import draw_dataset
+from tests.independent import hashes_of
+from tests.results import download_model, event_types, metrics_of
+from tests.servers.waiting import until
+from tests.specs import full_fine_tune
+from tests.stack import Stack
+
+HEAD_ONLY = {"arch": "mobilenet_v3_small", "weights": None, "freeze": "backbone", "dropout": 0.3}
+EPOCHS = 25
+
+
+def files_of(stack: Stack, job_id: str) -> tuple[list[Path], list[Path]]:
+    """Checkpoints and frozen parts, leftovers included."""
+    folder = stack.home / "storage/jobs" / job_id
+    return sorted(folder.glob("checkpoints/*")), sorted(folder.glob("frozen/*"))
+
+
+@pytest.mark.parametrize("freeze", ["backbone", 8])
+@pytest.mark.timeout(400)
+def test_a_job_with_frozen_layers_is_killed(
+    freeze: Any, make_stack: Any, tmp_path: Path, record_property: Any
+) -> None:
+    spec = full_fine_tune(EPOCHS, model=HEAD_ONLY | {"freeze": freeze})
+    with make_stack("sqlite") as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=50)
+        stack.start_api()
+        stack.start_worker()
+        stack.start_worker()
+        quiet = stack.submit(spec)
+        untouched = stack.await_status(quiet, "succeeded")
+
+        job_id = stack.submit(spec)
+        killer = Killer(stack, job_id, seed=1)
+        for moment, victim in (
+            (killer.in_mid_epoch, killer.trainer),
+            (killer.in_checkpoint_write, killer.trainer),
+            (killer.in_mid_epoch, killer.whole_worker),
+            (killer.in_mid_epoch, killer.trainer),
+        ):
+            moment()
+            victim()
+        killed = stack.await_status(job_id, "succeeded")
+        attempts = stack.rows(f"/jobs/{job_id}/attempts")
+        record_property("kills", report(killer.kills, attempts))
+        assert killed["weights_sha256"] == untouched["weights_sha256"]
+        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        hashes = hashes_of(download_model(stack, job_id, tmp_path / "killed.pth"))
+        assert hashes["weights"] == killed["weights_sha256"], "a download is whole"
+        assert hashes == hashes_of(download_model(stack, quiet, tmp_path / "quiet.pth"))
+
+        for each in (quiet, job_id):
+            committed = [r for r in stack.rows(f"/jobs/{each}/checkpoints") if r["status"] == "committed"]
+            found, [frozen] = files_of(stack, each)
+            recorded = {Path(row["path"]).name for row in committed}
+            assert {path.name for path in found} == recorded, "what killed attempts left is cleared away"
+            if freeze == "backbone":
+                assert all(row["size_bytes"] < frozen.stat().st_size / 10 for row in committed)
+
+
+def test_a_damaged_frozen_part_is_made_again(make_stack: Any) -> None:
+    spec = full_fine_tune(EPOCHS, model=HEAD_ONLY)
+    with make_stack("sqlite") as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=50)
+        stack.start_api()
+        stack.start_worker()
+        quiet = stack.submit(spec)
+        untouched = stack.await_status(quiet, "succeeded")
+        job_id = stack.submit(spec)
+        killer = Killer(stack, job_id, seed=2)
+        until(lambda: files_of(stack, job_id)[1], seconds=60, what="the frozen part")
+        killer.in_mid_epoch()
+        [frozen] = files_of(stack, job_id)[1]
+        content = bytearray(frozen.read_bytes())
+        content[random.Random(3).randrange(len(content))] ^= 1
+        frozen.write_bytes(content)
+        killer.trainer()
+        finished = stack.await_status(job_id, "succeeded")
+        assert finished["weights_sha256"] == untouched["weights_sha256"]
+        assert event_types(stack, job_id).count("frozen_part.rebuilt") == 1
+        assert "checkpoint.quarantined" not in event_types(stack, job_id)

@@ -1,0 +1,254 @@
+"""Checkpoints are written one at a time, off the critical path, and in spite of a store that refuses."""
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.errors import StorageFailed
+from models.storage import HashingWriter, LocalStorage, StoredObject
+from worker.messages import CheckpointDelayed, CheckpointWritten, FromTrainer
+from worker.training import patience as patience_module
+from worker.training.session import CancelRequested, Session
+from worker.training.state import RunState
+from worker.training.weights_hash import weights_sha256
+from worker.training.writer import CheckpointWriter, Draft
+
+PATIENCE_SECONDS = 20.0
+
+
+class Desk(Session):
+    """A session that nobody listens to: it keeps what it is told to say."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, -1, park_after_seconds=3600.0)
+        self.said: list[FromTrainer] = []
+        self.heard: queue.Queue[tuple[str, int, int]] = queue.Queue()
+        self.looks: queue.Queue[None] = queue.Queue()
+        self.cancelled = False
+
+    def send(self, message: FromTrainer) -> None:
+        self.said.append(message)
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        self.heard.put((phase, done, total))
+
+    def raise_if_cancelled(self) -> None:
+        self.looks.put(None)
+        if self.cancelled:
+            raise CancelRequested
+
+    def all(self, kind: type[Any]) -> list[Any]:
+        return [message for message in self.said if isinstance(message, kind)]
+
+
+class Store(LocalStorage):
+    """Refuses so many writes; holds the others until it is let go, and reports what bytes it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.refusals = 0
+        self.tried: list[str] = []
+        self.at_work = threading.Semaphore(0)
+        self.sizes: queue.Queue[int | None] = queue.Queue()
+        self.held = False
+
+    def write(
+        self,
+        key: str,
+        produce: Callable[[HashingWriter], object],
+        on_bytes: Callable[[int], object] = lambda size: None,
+    ) -> StoredObject:
+        self.tried.append(key)
+        self.at_work.release()
+        if self.refusals:
+            self.refusals -= 1
+            raise StorageFailed("The disk is full.")
+        if self.held:
+            for size in iter(lambda: self.sizes.get(timeout=PATIENCE_SECONDS), None):
+                on_bytes(size)
+        return super().write(key, produce)
+
+    def let_go(self) -> None:
+        self.sizes.put(None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def trainer() -> Iterator[ThreadPoolExecutor]:
+    """The training thread, while the test watches it wait."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience_module, "_pauses", lambda: itertools.repeat(0.001))
+
+
+def writer_of(
+    desk: Desk, store: Store, patience_seconds: float = 20.0, frozen: dict[str, Any] | None = None
+) -> CheckpointWriter:
+    return CheckpointWriter(
+        desk, store, "job_1", 4, patience_seconds=patience_seconds, frozen=None,
+        frozen_tensors=lambda: frozen or {},
+    )  # fmt: skip
+
+
+def draft(step: int = 7) -> Draft:
+    content = {**RunState(epochs_done=1, step=step).to_dict(), "model_state_dict": {"w": torch.ones(3)}}
+    return Draft(content, epochs=[], stall_seconds=0.25)
+
+
+def test_what_is_told_is_there(desk: Desk, store: Store) -> None:
+    writer = writer_of(desk, store)
+    assert writer.finished() is None and writer.wait() is None, "nothing was begun"
+    writer.start(draft())
+    cost = writer.wait()
+    assert cost is not None and cost.stall_seconds == 0.25 and cost.write_seconds > 0
+    (written,) = desk.all(CheckpointWritten)
+    assert (written.step, written.epochs_done, written.frozen) == (7, 1, None)
+    assert ".attempt-4." in written.file.path and written.id in written.file.path
+    assert store.local_path(written.file.path).stat().st_size == written.file.size_bytes
+    assert writer.finished() is None, "a cost is learnt once"
+
+
+def test_one_write_at_a_time(desk: Desk, store: Store, trainer: ThreadPoolExecutor) -> None:
+    """Whoever wants the next one waits: the buffers of the first are still being read."""
+    store.held = True
+    writer = writer_of(desk, store)
+    writer.start(draft(7))
+    assert store.at_work.acquire(timeout=PATIENCE_SECONDS)
+    assert writer.finished() is None, "and whoever does not wait goes on"
+    with pytest.raises(AssertionError):
+        writer.start(draft(8))
+    waiting = trainer.submit(writer.wait)
+    for _ in range(3):
+        desk.looks.get(timeout=PATIENCE_SECONDS)
+    assert not waiting.done() and not desk.all(CheckpointWritten)
+    store.let_go()
+    assert waiting.result(PATIENCE_SECONDS) is not None
+    store.let_go()
+    writer.start(draft(8))
+    writer.wait()
+    assert [written.step for written in desk.all(CheckpointWritten)] == [7, 8]
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_a_store_that_refuses_for_a_while(desk: Desk, store: Store) -> None:
+    store.refusals = 3
+    writer = writer_of(desk, store)
+    writer.start(draft())
+    writer.wait()
+    assert [(d.reason, d.retry_seconds) for d in desk.all(CheckpointDelayed)] == [
+        ("The disk is full.", 0.001)
+    ] * 3
+    (written,) = desk.all(CheckpointWritten)
+    assert len(store.tried) == len(set(store.tried)) == 4, "a name that failed is never used again"
+    assert written.file.path == store.tried[-1]
+    assert desk.said[-1] == written
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_a_store_that_refuses_for_too_long_ends_the_attempt(desk: Desk, store: Store) -> None:
+    store.refusals = 2000
+    writer = writer_of(desk, store, patience_seconds=0.05)
+    writer.start(draft())
+    with pytest.raises(StorageFailed, match="The disk is full"):
+        writer.wait()
+    assert 1 <= len(desk.all(CheckpointDelayed)) == len(store.tried) - 1, (
+        "the last one is not told as a delay"
+    )
+    assert not desk.all(CheckpointWritten)
+    assert writer.finished() is None
+
+
+def test_without_patience_it_ends_at_once(desk: Desk, store: Store) -> None:
+    store.refusals = 1
+    writer = writer_of(desk, store, patience_seconds=0.0)
+    writer.start(draft())
+    with pytest.raises(StorageFailed):
+        writer.wait()
+    assert len(store.tried) == 1 and not desk.said
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    assert list(itertools.islice(patience_module._pauses(), 8)) == [0.5, 1, 2, 4, 8, 15, 15, 15]
+
+
+def test_no_byte_no_progress(desk: Desk, store: Store, trainer: ThreadPoolExecutor) -> None:
+    """A store that hangs must look like it, or the stall watch could never tell."""
+    store.held = True
+    writer = writer_of(desk, store)
+    writer.start(draft())
+    waiting = trainer.submit(writer.wait)
+    assert desk.heard.get(timeout=PATIENCE_SECONDS) == ("checkpoint", 0, 0)
+    for size in (1000, 5000):
+        store.sizes.put(size)
+        assert desk.heard.get(timeout=PATIENCE_SECONDS) == ("checkpoint", size, 2 * size)
+        while not desk.looks.empty():
+            desk.looks.get_nowait()
+        for _ in range(4):  # it looks again and again, and has nothing to tell
+            desk.looks.get(timeout=PATIENCE_SECONDS)
+        assert desk.heard.empty()
+    store.sizes.put(2000)  # the second pass, in which what was written is read again
+    assert desk.heard.get(timeout=PATIENCE_SECONDS) == ("checkpoint", 7000, 10_000)
+    store.let_go()
+    assert waiting.result(PATIENCE_SECONDS) is not None
+
+
+def test_cancelled_while_waiting(desk: Desk, store: Store, trainer: ThreadPoolExecutor) -> None:
+    store.held = True
+    writer = writer_of(desk, store)
+    writer.start(draft())
+    waiting = trainer.submit(writer.wait)
+    desk.looks.get(timeout=PATIENCE_SECONDS)
+    desk.cancelled = True
+    with pytest.raises(CancelRequested):
+        waiting.result(PATIENCE_SECONDS)
+    store.let_go()
+
+
+def test_the_frozen_part_is_stored_once(desk: Desk, store: Store) -> None:
+    frozen = {"backbone": torch.zeros(4)}
+    writer = writer_of(desk, store, frozen=frozen)
+    for step in (7, 14):
+        writer.start(draft(step))
+        writer.wait()
+    first, second = desk.all(CheckpointWritten)
+    assert first.frozen == second.frozen
+    assert len(store.tried) == 3 and store.tried[0] == first.frozen.path
+    assert weights_sha256(frozen) in first.frozen.path
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_the_frozen_part_outlives_a_refusal_of_what_comes_after_it(desk: Desk, store: Store) -> None:
+    """It is durable by then: to write it anew with every try would fill a full disk."""
+    writer = writer_of(desk, store, frozen={"backbone": torch.zeros(4)})
+    real, refused = store.write, iter([True])
+
+    def refuse_the_first_checkpoint(key: str, *rest: Any) -> StoredObject:
+        if "/checkpoints/" in key and next(refused, False):
+            raise StorageFailed("The disk is full.")
+        return real(key, *rest)
+
+    store.write = refuse_the_first_checkpoint  # type: ignore[method-assign]
+    writer.start(draft())
+    writer.wait()
+    assert len([key for key in store.tried if "/frozen/" in key]) == 1
+    assert len(desk.all(CheckpointDelayed)) == 1 and len(desk.all(CheckpointWritten)) == 1

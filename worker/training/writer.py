@@ -1,0 +1,125 @@
+"""Checkpoints off the critical path: training stands still for a copy in memory, a thread does the rest.
+
+One write at a time. Whoever wants the next one waits for it (back-pressure rather than growth: there is one
+set of buffers, and nothing overtakes anything on its way to the database).
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from typing import Any
+
+from models.storage import Storage
+from worker.messages import CheckpointWritten, EpochMetrics, FileRef
+from worker.training import checkpoint
+from worker.training.checkpoint import WriteProgress
+from worker.training.patience import persistently
+from worker.training.session import TICK_SECONDS, Session
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to become a checkpoint; nobody changes it while it is written."""
+
+    content: dict[str, Any]
+    epochs: list[EpochMetrics]  #: that it seals
+    stall_seconds: float  #: that taking it cost
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the last write took."""
+
+    stall_seconds: float
+    cpu_seconds: float  #: of the writing thread, which the step may have missed
+    write_seconds: float
+
+
+class CheckpointWriter:
+    """Belongs to the training thread; only ``_write`` and what it calls run in the other one."""
+
+    def __init__(
+        self,
+        session: Session,
+        storage: Storage,
+        job_id: str,
+        attempt: int,
+        *,
+        patience_seconds: float,
+        frozen: FileRef | None,
+        frozen_tensors: Callable[[], dict[str, Any]],
+    ) -> None:
+        """A store that refuses for ``patience_seconds`` ends the attempt: another worker may do better.
+
+        ``frozen`` is the stored frozen part if there is one; else it is made of ``frozen_tensors``.
+        """
+        self._session, self._storage = session, storage
+        self._job_id, self._attempt = job_id, attempt
+        self._patience_seconds = patience_seconds
+        self._frozen, self._frozen_tensors = frozen, frozen_tensors
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._in_flight: Future[Cost] | None = None
+        self._bytes = (0, 0)
+
+    def start(self, draft: Draft) -> None:
+        """Begin to write; nothing else may be in flight."""
+        assert self._in_flight is None  # noqa: S101 - the buffers of the draft would be overwritten
+        self._bytes = (0, 0)
+        self._in_flight = self._thread.submit(self._write, draft, time.monotonic())
+
+    def finished(self) -> Cost | None:
+        """What the write cost, once, when it is done. Never waits. Raises StorageFailed."""
+        if self._in_flight is None or not self._in_flight.done():
+            return None
+        done, self._in_flight = self._in_flight, None
+        return done.result()
+
+    def wait(self) -> Cost | None:
+        """Until nothing is in flight. Raises StorageFailed and CancelRequested."""
+        told = (-1, -1)
+        while self._in_flight is not None and not self._in_flight.done():
+            if self._bytes != told:  # no byte, no progress: a hung store is noticed by the stall watch
+                told = self._bytes
+                self._session.progress("checkpoint", *told)
+            self._session.raise_if_cancelled()
+            wait_for([self._in_flight], timeout=TICK_SECONDS)
+        return self.finished()
+
+    # -- In the thread that writes -----------------------------------------------------------------
+
+    def _write(self, draft: Draft, began_at: float) -> Cost:
+        cpu_before = time.thread_time()
+        identifier, file = persistently(
+            self._session, self._patience_seconds, lambda: self._store(draft.content)
+        )
+        state = checkpoint.state_of(draft.content)
+        write_seconds = time.monotonic() - began_at
+        self._session.send(
+            CheckpointWritten(
+                id=identifier,
+                file=file,
+                frozen=self._frozen,
+                epoch=state.epoch,
+                epochs_done=state.epochs_done,
+                step=state.step,
+                val_loss=state.val_loss,
+                epochs=draft.epochs,
+                stall_seconds=draft.stall_seconds,
+                write_seconds=write_seconds,
+            )
+        )
+        return Cost(draft.stall_seconds, time.thread_time() - cpu_before, write_seconds)
+
+    def _store(self, content: dict[str, Any]) -> tuple[str, FileRef]:
+        if self._frozen is None and (tensors := self._frozen_tensors()):
+            self._frozen = checkpoint.write_frozen(
+                self._storage, self._job_id, self._attempt, tensors, WriteProgress(self._note)
+            )
+        return checkpoint.write(
+            self._storage, self._job_id, self._attempt, content, self._frozen, WriteProgress(self._note)
+        )
+
+    def _note(self, done: int, total: int) -> None:
+        self._bytes = (done, total)
