@@ -76,5 +76,5 @@ class Job:
         )
 
 
-FULL = Job("efficientnet_b1", image_size=240, batch_size=16, steps_per_epoch=16, epochs=24)
+FULL = Job("efficientnet_b1", image_size=240, batch_size=16, steps_per_epoch=20, epochs=24)
 QUICK = Job("mobilenet_v3_small", image_size=96, batch_size=16, steps_per_epoch=16, epochs=10, threads=1)

@@ -70,7 +70,7 @@ class Perdure:
 
     def _writer_to(self, folder: Path) -> CheckpointWriter:
         if self._is_first and self._writer is not None:
-            self._writer._thread.shutdown()
+            self._writer.close()
             self._writer = None
         if self._writer is None:
             self._writer = CheckpointWriter(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+import xxhash
+
 from models.errors import StorageFailed
 from models.storage.protocol import (
     CHUNK,
@@ -16,7 +18,6 @@ from models.storage.protocol import (
     OnBytes,
     StoredObject,
     nobody,
-    sha256_of,
 )
 
 
@@ -64,7 +65,7 @@ class LocalStorage:
             temporary.rename(final)
             _sync_folder(final.parent)
             stored = StoredObject(key, written.size_bytes, written.sha256)
-            if _hash_from_disk(final, on_bytes) != stored.sha256:
+            if _xxh3_from_disk(final, on_bytes) != written.xxh3:
                 raise StorageFailed(
                     f"{key} reads back differently from what was written; the disk may be failing."
                 )
@@ -93,8 +94,8 @@ class LocalStorage:
 
     def _make_durable_folder(self, folder: Path) -> None:
         """Sync the names on the way there, too, even of folders that exist: whoever made one may have died,
-        or met an error, before its name was on the disk. Once for each store object, since that lasts."""
-        if folder in self._durable_folders:
+        or met an error, before its name was on the disk. That lasts until somebody removes the folder."""
+        if folder in self._durable_folders and folder.is_dir():
             return
         root = self.root.resolve()
         unsure = [path for path in (folder, *folder.parents) if root in path.parents or not path.exists()]
@@ -135,9 +136,14 @@ def _write_durably(
     return sink
 
 
-def _hash_from_disk(path: Path, on_bytes: OnBytes) -> str:
-    with path.open("rb") as stream:
-        return sha256_of(stream, on_bytes)
+def _xxh3_from_disk(path: Path, on_bytes: OnBytes) -> bytes:
+    digest, buffer, size = xxhash.xxh3_128(), bytearray(CHUNK), 0
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            size += count
+            on_bytes(size)
+    return digest.digest()
 
 
 def _sync_folder(folder: Path) -> None:

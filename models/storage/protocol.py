@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+import xxhash
+
 CHUNK = 4 * 2**20
+#: Fits into a core's own cache.
+PIECE = 2**20
 #: How the key of an unfinished write ends; ``delete`` takes it like any other.
 TEMPORARY = ".partial"
 
@@ -30,6 +34,7 @@ class HashingWriter:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._fast_digest = xxhash.xxh3_128()
         self.size_bytes = 0
         self._failure: Exception | None = None
 
@@ -45,16 +50,19 @@ class HashingWriter:
     def write(self, data: bytes) -> int:
         if self._failure is not None:  # torch.save goes on to write the end of its archive
             raise self._failure
-        view = memoryview(data).cast("B")
-        self._digest.update(view)
-        self.size_bytes += len(view)
-        total = len(view)
-        try:
-            self._take(view)
-        except Exception as error:
-            self._failure = error
-            raise
-        return total
+        whole = memoryview(data).cast("B")
+        # Piece by piece, so that every one is still in the processor's cache for the next reader of it.
+        for start in range(0, len(whole), PIECE):
+            piece = whole[start : start + PIECE]
+            self._digest.update(piece)
+            self._fast_digest.update(piece)
+            self.size_bytes += len(piece)
+            try:
+                self._take(piece)
+            except Exception as error:
+                self._failure = error
+                raise
+        return len(whole)
 
     def flush(self) -> None:
         """Durability comes at the end of the write, once."""
@@ -62,6 +70,11 @@ class HashingWriter:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    @property
+    def xxh3(self) -> bytes:
+        """Tells accidents, not forgery, at a fifteenth of the cost: for what this process wrote itself."""
+        return self._fast_digest.digest()
 
     def _take(self, view: memoryview) -> None:
         """Keep these bytes; the view is not valid afterwards."""

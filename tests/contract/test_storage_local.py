@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -85,16 +86,23 @@ def test_a_short_write_is_gone_on_with(store: LocalStorage, monkeypatch: pytest.
     assert stored.sha256 == hashlib.sha256(CONTENT[:1000]).hexdigest()
 
 
-def test_what_reads_back_differently_is_refused(store: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = storage_module._hash_from_disk
+def test_a_folder_that_was_removed_is_made_again(store: LocalStorage) -> None:
+    put(store, "jobs/1/a")
+    shutil.rmtree(store.local_path("jobs"))
+    put(store, "jobs/1/b")
+    assert files(store) == ["jobs/1/b"]
 
-    def flipped(path: Path, on_bytes: Callable[[int], object]) -> str:
+
+def test_what_reads_back_differently_is_refused(store: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = storage_module._xxh3_from_disk
+
+    def flipped(path: Path, on_bytes: Callable[[int], object]) -> bytes:
         content = bytearray(path.read_bytes())
         content[1000] ^= 1
         path.write_bytes(content)
         return real(path, on_bytes)
 
-    monkeypatch.setattr(storage_module, "_hash_from_disk", flipped)
+    monkeypatch.setattr(storage_module, "_xxh3_from_disk", flipped)
     with pytest.raises(StorageFailed, match="reads back differently"):
         put(store, "k")
 

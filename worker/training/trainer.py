@@ -77,7 +77,7 @@ class Trainer:
                 self.end_epoch()
         except StopRequested:
             if self.unsaved:
-                self.start_checkpoint()
+                self.start_checkpoint(awaited=True)
             self.writer.wait()
             raise
         self.writer.wait()
@@ -160,7 +160,7 @@ class Trainer:
         self.unsealed.append(metrics)
         is_last = state.epochs_done == self.plan.epochs or state.patience.exhausted
         if is_last or state.epochs_done % self.spec.fault_tolerance.checkpoint_every.epochs == 0:
-            self.start_checkpoint()
+            self.start_checkpoint(awaited=is_last)
 
     def validate(self, phase: str) -> tuple[float, float]:
         """Mean loss and accuracy over the validation samples, always in the same batches."""
@@ -177,8 +177,11 @@ class Trainer:
 
     # -- Checkpoints -----------------------------------------------------------------------------
 
-    def start_checkpoint(self) -> None:
-        """Copy the state; it is written while training goes on. Waits for the write before."""
+    def start_checkpoint(self, *, awaited: bool = False) -> None:
+        """Copy the state; it is written while training goes on. Waits for the write before.
+
+        ``awaited``: nothing is trained until it is written.
+        """
         self.meter.flush()
         began_at = time.monotonic()
         self.learn_cost(self.writer.wait())
@@ -186,7 +189,7 @@ class Trainer:
         self.session.wait_while_silent()
         content = self.snapshot()
         now = time.monotonic()
-        self.writer.start(Draft(content, self.unsealed, stall_seconds=now - began_at))
+        self.writer.start(Draft(content, self.unsealed, stall_seconds=now - began_at), awaited=awaited)
         self.unsaved, self.unsealed = False, []
         self.cadence.saved(now)
 

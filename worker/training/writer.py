@@ -4,6 +4,10 @@ One write at a time. Whoever wants the next one waits for it (back-pressure rath
 set of buffers, and nothing overtakes anything on its way to the database).
 """
 
+import contextlib
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +21,9 @@ from worker.training import checkpoint
 from worker.training.checkpoint import WriteProgress
 from worker.training.patience import persistently
 from worker.training.session import TICK_SECONDS, Session
+
+#: Steps of niceness: all that there are, and no more than that whatever the process began with.
+STEPS_ASIDE = 19
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,18 @@ class Cost:
     stall_seconds: float
     cpu_seconds: float  #: of the writing thread, which the step may have missed
     write_seconds: float
+
+
+def make_way_for_training() -> None:
+    """Let this thread run where the steps leave a core idle: while images are read, between operations.
+
+    It still gets a little of a core that others fill, so that a write ends on a crowded machine, too.
+    """
+    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; then writes cost a little more
+            niceness = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, niceness + STEPS_ASIDE)
 
 
 class CheckpointWriter:
@@ -59,15 +78,18 @@ class CheckpointWriter:
         self._job_id, self._attempt = job_id, attempt
         self._patience_seconds = patience_seconds
         self._frozen, self._frozen_tensors = frozen, frozen_tensors
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        # Two threads, of which one works at a time: what has made way once cannot take that back.
+        self._in_background = ThreadPoolExecutor(1, "checkpoint", initializer=make_way_for_training)
+        self._at_once = ThreadPoolExecutor(1, "checkpoint-at-once")
         self._in_flight: Future[Cost] | None = None
         self._bytes = (0, 0)
 
-    def start(self, draft: Draft) -> None:
-        """Begin to write; nothing else may be in flight."""
+    def start(self, draft: Draft, *, awaited: bool = False) -> None:
+        """Begin to write; nothing else may be in flight. Training makes room for an ``awaited`` write."""
         assert self._in_flight is None  # noqa: S101 - the buffers of the draft would be overwritten
         self._bytes = (0, 0)
-        self._in_flight = self._thread.submit(self._write, draft, time.monotonic())
+        thread = self._at_once if awaited else self._in_background
+        self._in_flight = thread.submit(self._write, draft, time.monotonic())
 
     def finished(self) -> Cost | None:
         """What the write cost, once, when it is done. Never waits. Raises StorageFailed."""
@@ -86,6 +108,11 @@ class CheckpointWriter:
             self._session.raise_if_cancelled()
             wait_for([self._in_flight], timeout=TICK_SECONDS)
         return self.finished()
+
+    def close(self) -> None:
+        """End the threads; nothing is in flight. A process that ends needs no such thing."""
+        self._in_background.shutdown()
+        self._at_once.shutdown()
 
     # -- In the thread that writes -----------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """Checkpoints are written one at a time, off the critical path, and in spite of a store that refuses."""
 
 import itertools
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from worker.training import patience as patience_module
 from worker.training.session import CancelRequested, Session
 from worker.training.state import RunState
 from worker.training.weights_hash import weights_sha256
-from worker.training.writer import CheckpointWriter, Draft
+from worker.training.writer import STEPS_ASIDE, CheckpointWriter, Draft
 
 PATIENCE_SECONDS = 20.0
 
@@ -58,6 +60,7 @@ class Store(LocalStorage):
         self.at_work = threading.Semaphore(0)
         self.sizes: queue.Queue[int | None] = queue.Queue()
         self.held = False
+        self.on_write: Callable[[], object] = lambda: None
 
     def write(
         self,
@@ -66,6 +69,7 @@ class Store(LocalStorage):
         on_bytes: Callable[[int], object] = lambda size: None,
     ) -> StoredObject:
         self.tried.append(key)
+        self.on_write()
         self.at_work.release()
         if self.refusals:
             self.refusals -= 1
@@ -126,6 +130,19 @@ def test_what_is_told_is_there(desk: Desk, store: Store) -> None:
     assert ".attempt-4." in written.file.path and written.id in written.file.path
     assert store.local_path(written.file.path).stat().st_size == written.file.size_bytes
     assert writer.finished() is None, "a cost is learnt once"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux alone")
+def test_only_a_write_that_nobody_waits_for_makes_way(desk: Desk, store: Store) -> None:
+    niceness = []
+    store.on_write = lambda: niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    writer = writer_of(desk, store)
+    for awaited in (False, True, False):
+        writer.start(draft(), awaited=awaited)
+        writer.wait()
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    aside = min(19, usual + STEPS_ASIDE)
+    assert niceness == [aside, usual, aside]
 
 
 def test_one_write_at_a_time(desk: Desk, store: Store, trainer: ThreadPoolExecutor) -> None:
