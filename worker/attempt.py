@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -23,7 +23,6 @@ from worker.messages import (
     CheckpointRejected,
     CheckpointWritten,
     DatasetChecked,
-    EpochMetrics,
     Failed,
     Finished,
     FromTrainer,
@@ -39,10 +38,10 @@ from worker.messages import (
     StepRow,
     Stopped,
 )
+from worker.rows import checkpoint_row, epoch_row, step_rows
 from worker.stall_watch import StallWatch
 from worker.sweep import sweep
 from worker.trainer_process import TrainerProcess
-from worker.wire import finite
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -188,9 +187,9 @@ class Attempt:
             lambda: job_store.commit_checkpoint(
                 self.db,
                 self.fence,
-                _checkpoint_row(written),
+                checkpoint_row(written),
                 step_rows=rows,
-                epoch_rows=[_epoch_row(row) for row in written.epochs],
+                epoch_rows=[epoch_row(row) for row in written.epochs],
                 epochs_done=written.epochs_done,
                 keep_last=self.job.spec["fault_tolerance"]["keep_last"],
                 stall_seconds=written.stall_seconds,
@@ -269,7 +268,7 @@ class Attempt:
                 raise TypeError(f"a trainer does not say {type(message).__name__}")
 
     def _take_step_rows(self) -> list[dict[str, Any]]:
-        rows = [asdict(row) | {"loss": finite(row.loss)} for row in self._step_rows]
+        rows = step_rows(self._step_rows)
         self._step_rows.clear()
         return rows
 
@@ -292,20 +291,3 @@ class Attempt:
                 if time.monotonic() > give_up_at or self.hurry.wait(pause * random.uniform(0.5, 1.5)):
                     raise
                 pause = min(2.0, 2 * pause)
-
-
-def _checkpoint_row(written: CheckpointWritten) -> dict[str, Any]:
-    frozen = asdict(written.frozen) if written.frozen else dict.fromkeys(("path", "sha256", "size_bytes"))
-    return {
-        "id": written.id,
-        "epoch": written.epoch,
-        "step": written.step,
-        "val_loss": None if written.val_loss is None else finite(written.val_loss),
-        **asdict(written.file),
-        **{f"frozen_{name}": value for name, value in frozen.items()},
-    }
-
-
-def _epoch_row(row: EpochMetrics) -> dict[str, Any]:
-    losses = {"train_loss": finite(row.train_loss), "val_loss": finite(row.val_loss)}
-    return asdict(row) | losses

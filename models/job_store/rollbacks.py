@@ -6,8 +6,8 @@ from sqlalchemy import Connection, delete, select, update
 
 from models.database import Database
 from models.job_state import EndCause, EventType
-from models.job_store.endings import Restarted, next_attempt
 from models.job_store.fence import Fence, JobRow, holding
+from models.job_store.restarts import Restarted, next_attempt
 from models.tables import checkpoints, epoch_metrics, step_metrics
 
 FACTOR = 0.5

@@ -7,7 +7,7 @@ import pytest
 from models import job_store
 from models.errors import LeaseLost
 from models.job_state import EndCause, JobStatus
-from models.job_store.endings import Restarted
+from models.job_store.restarts import Restarted
 from tests.contract.world import LEASE, WEIGHTS, World, position
 
 

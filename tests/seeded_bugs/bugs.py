@@ -47,6 +47,7 @@ class Bug:
 
 
 CHECKPOINTS, ENDINGS = "models/job_store/checkpoints.py", "models/job_store/endings.py"
+RESTARTS = "models/job_store/restarts.py"
 PROGRESS, REQUESTS = "models/job_store/progress.py", "models/job_store/requests.py"
 CLAIMS, TRAINING = "models/job_store/claims.py", "worker/training"
 LOCAL = "models/storage/local.py"
@@ -64,7 +65,7 @@ _PRUNE_FIRST = """    with db.writing() as early:
         let_go = _prune(early, db, kept, max(1, keep_last - 1)) if kept else []
     with db.writing() as tx:
         job = holding(tx, fence)
-        asked = Requests(job.cancel_requested, job.pause_requested)
+        asked = Requests.of(job)
 """
 _UNLINK_FIRST = """        rows = self._take_step_rows()
         for ref in sorted(self.storage.keys(f"jobs/{self.fence.job_id}/checkpoints"))[:-2]:
@@ -126,8 +127,7 @@ BUGS = [
         "            session.send(CheckpointRejected(ref.id, str(unusable)))\n", "",
         ("resume", "corruption")),
     Bug("pruning before the commit", CHECKPOINTS,
-        "    with db.writing() as tx:\n        job = holding(tx, fence)\n"
-        "        asked = Requests(job.cancel_requested, job.pause_requested)\n",
+        "    with db.writing() as tx:\n        job = holding(tx, fence)\n        asked = Requests.of(job)\n",
         _PRUNE_FIRST, ("state machine", "checkpoints")),
     Bug("step seed without the step", f"{TRAINING}/randomness.py",
         'derive(seed, "step", step, rank)', 'derive(seed, "step", rank)', ("randomness",)),
@@ -138,9 +138,9 @@ BUGS = [
         '**content["model_state_dict"], **{k: v for k, v in classifier.module.state_dict().items()\n'
         '        if "running_" in k}})', ("resume",)),
     # -- Harder ones ---------------------------------------------------------------------------------
-    Bug("restart that forgets requests", ENDINGS,
-        "_settled(job, JobStatus.FAILED if failures >= job.max_failures else JobStatus.RUNNING)",
-        "JobStatus.FAILED if failures >= job.max_failures else JobStatus.RUNNING", ("state machine",)),
+    Bug("restart that forgets requests", RESTARTS,
+        "settled(job, JobStatus.FAILED if is_spent else goes_on)",
+        "JobStatus.FAILED if is_spent else goes_on", ("state machine",)),
     Bug("replayed rows are kept, not replaced", PROGRESS,
         "tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))",
         "tx.execute(statement.on_conflict_do_nothing(index_elements=keys) if table is step_metrics\n"
@@ -155,11 +155,11 @@ BUGS = [
         'row["val_loss"] >= job.best_val_loss', 'row["val_loss"] > job.best_val_loss',
         ("state machine", "checkpoints")),
     Bug("the best is pruned like any other", CHECKPOINTS,
-        "[row for row in committed[keep_last:] if row.id != best]", "committed[keep_last:]",
+        "[row for row in committed[keep_last:] if row.id not in kept]", "committed[keep_last:]",
         ("state machine",)),
     Bug("release that spends budget", ENDINGS,
-        "leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message)",
-        "leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message, failures=job.failures + 1)",
+        "leave(tx, db, job, to, CAUSE_OF.get(to, cause), message)",
+        "leave(tx, db, job, to, CAUSE_OF.get(to, cause), message, failures=job.failures + 1)",
         ("state machine",)),
     Bug("a second effect after a lost reply to prepared", PROGRESS,
         "        if _has_resumed(tx, fence):\n            return\n", "", ("state machine",)),
