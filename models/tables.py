@@ -239,6 +239,7 @@ events = Table(
     Column("message", Text, nullable=False),
     Column("data", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("idempotency_key", Id),  # of what no other row would show, if it were told a second time
 )
 
 workers = Table(

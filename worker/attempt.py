@@ -13,6 +13,7 @@ import structlog
 from models import job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable, StorageFailed
+from models.identifiers import new_id
 from models.job_state import EventType, Fault, Phase
 from models.job_store import Fence, Position, Requests
 from models.job_store.fence import JobRow
@@ -152,14 +153,10 @@ class Attempt:
             self._parked_at = now
             return
         seconds = now - self._parked_at
-        self.persist(
-            lambda: job_store.record_event(
-                self.db,
-                self.fence,
-                EventType.PARKED,
-                f"Waited {seconds:.1f} s for the lease to be confirmed, then went on.",
-                seconds=seconds,
-            )
+        self._tell(
+            EventType.PARKED,
+            f"Waited {seconds:.1f} s for the lease to be confirmed, then went on.",
+            seconds=seconds,
         )
 
     def _prepared(self, message: Prepared) -> None:
@@ -212,14 +209,10 @@ class Attempt:
 
     def _delayed(self, message: CheckpointDelayed) -> None:
         _log.warning("checkpoint.delayed", job_id=self.fence.job_id, reason=message.reason)
-        self.persist(
-            lambda: job_store.record_event(
-                self.db,
-                self.fence,
-                EventType.CHECKPOINT_DELAYED,
-                f"{message.reason} Tried again in {message.retry_seconds:g} s.",
-                retry_seconds=message.retry_seconds,
-            )
+        self._tell(
+            EventType.CHECKPOINT_DELAYED,
+            f"{message.reason} Tried again in {message.retry_seconds:g} s.",
+            retry_seconds=message.retry_seconds,
         )
         if self.storage.free_bytes() is not None:  # no room is made in a store that has no end
             self.sweep()
@@ -241,31 +234,28 @@ class Attempt:
                     )
                 )
             case FrozenPartRebuilt():
-                self.persist(
-                    lambda: job_store.record_event(
-                        self.db,
-                        self.fence,
-                        EventType.FROZEN_PART_REBUILT,
-                        f"The frozen part was made again from the first weights, since {message.reason}.",
-                        path=message.path,
-                    )
+                self._tell(
+                    EventType.FROZEN_PART_REBUILT,
+                    f"The frozen part was made again from the first weights, since {message.reason}.",
+                    path=message.path,
                 )
             case ResumeVerified():
                 verdict = "equal" if message.equal else "different"
-                self.persist(
-                    lambda: job_store.record_event(
-                        self.db,
-                        self.fence,
-                        EventType.RESUME_VERIFIED,
-                        f"Validation loss {message.recorded!r} then, {message.recomputed!r} now: {verdict}.",
-                        checkpoint_id=message.checkpoint_id,
-                        recorded=message.recorded,
-                        recomputed=message.recomputed,
-                        equal=message.equal,
-                    )
+                self._tell(
+                    EventType.RESUME_VERIFIED,
+                    f"Validation loss {message.recorded!r} then, {message.recomputed!r} now: {verdict}.",
+                    checkpoint_id=message.checkpoint_id,
+                    recorded=message.recorded,
+                    recomputed=message.recomputed,
+                    equal=message.equal,
                 )
             case _:
                 raise TypeError(f"a trainer does not say {type(message).__name__}")
+
+    def _tell(self, kind: EventType, message: str, **data: Any) -> None:
+        """In the job's trail, once, however often it has to be written."""
+        key = new_id("evt")
+        self.persist(lambda: job_store.record_event(self.db, self.fence, key, kind, message, **data))
 
     def _take_step_rows(self) -> list[dict[str, Any]]:
         rows = step_rows(self._step_rows)

@@ -10,6 +10,7 @@ from models.database import Database
 from models.errors import NonFiniteLoss, OutOfMemory, TrainerCrashed
 from models.host import Owner, boot_time_clock
 from models.job_state import EndCause, JobStatus
+from models.job_store.restarts import Restarted
 from models.settings import Settings
 from worker import drill
 from worker.attempt import Attempt
@@ -111,22 +112,43 @@ class Conclusions:
                 on_the_spot=self._health.may_retry_here(job_id),
             )
         )
-        if isinstance(after, JobStatus):
-            _log.warning("job.left", job_id=job_id, status=str(after))
-            return None
-        return Turn.of(after, leased_at)
+        return _following(turn, after, leased_at)
 
-    def _quarantined_itself(self, attempt: Attempt) -> bool:
+    def after_error(self, turn: Turn, error: Exception) -> None:
+        """The worker's own code failed: others may have the job at once, and no job goes round for ever.
+
+        What the error says stays in the worker's log. Raises LeaseLost, DatabaseUnavailable.
+        """
+        detail = f"The worker itself failed ({type(error).__name__}); its log says more."
+        self._health.failed(turn.fence.job_id, explained=False)
+        if self._quarantined_itself(None):
+            job_store.release(self._db, turn.fence, EndCause.WORKER_ERROR, detail)
+            return
+        job_store.restart_attempt(
+            self._db,
+            turn.fence,
+            EndCause.WORKER_ERROR,
+            detail,
+            device=self._slot.device,
+            step=None,
+            detection_seconds=0.0,
+            lease_seconds=self._settings.lease_seconds,
+            on_the_spot=False,
+        )
+
+    def _quarantined_itself(self, attempt: Attempt | None) -> bool:
         """Whether too much speaks against this machine to go on with it; not if it is the last one."""
         reason = self._health.accusation
         if reason is None:
             return False
         silent_after = 2 * self._settings.lease_seconds
-        granted = attempt.persist(
-            lambda: job_store.quarantine_worker(
+
+        def ask() -> bool:
+            return job_store.quarantine_worker(
                 self._db, self._owner.worker_id, self._slot.device, reason, silent_after_seconds=silent_after
             )
-        )
+
+        granted = ask() if attempt is None else attempt.persist(ask)
         if granted:
             self._stand_aside(reason)
         else:
@@ -147,8 +169,8 @@ class Conclusions:
                     lease_seconds=self._settings.lease_seconds,
                 )
             )
-            if after is not None:  # a leaving worker hands this turn back as it begins
-                return Turn.of(after, leased_at)
+            if after is not None:  # a leaving worker hands the next turn back as it begins
+                return _following(turn, after, leased_at)
         attempt.sweep(own=True)
         attempt.persist(
             lambda: job_store.fail(self._db, turn.fence, EndCause.TRAINER_ERROR, failed.code, failed.message)
@@ -159,3 +181,11 @@ class Conclusions:
         attempt.sweep(own=True)
         status = attempt.persist(lambda: job_store.release(self._db, turn.fence, EndCause.PREEMPTED, detail))
         _log.info("job.left", job_id=turn.fence.job_id, status=str(status))
+
+
+def _following(turn: Turn, after: Restarted | JobStatus, leased_at: float) -> Turn | None:
+    """The next turn, if a request or the budget did not end the job instead."""
+    if isinstance(after, JobStatus):
+        _log.warning("job.left", job_id=turn.fence.job_id, status=str(after))
+        return None
+    return Turn.of(after, leased_at)

@@ -158,13 +158,18 @@ class Supervisor:
             self._logs.ended(turn.fence.job_id, turn.fence.attempt - 1)  # a predecessor's that died here
             following: Turn | None = turn
             while following is not None:
-                log.info("attempt.started", attempt=following.fence.attempt)
-                following = self._attempt(following)
+                turn = following
+                log.info("attempt.started", attempt=turn.fence.attempt)
+                following = self._attempt(turn)
         except LeaseLost:
             log.warning("lease.lost")  # somebody else has the job: there is nothing left to do for it
             self.may_hold_unheard = True  # unless it is ours under the next attempt
         except DatabaseUnavailable:
             log.exception("database.gave_up")  # the lease expires by itself and the job is taken over
+        except Exception as error:
+            log.exception("attempt.broke")
+            with contextlib.suppress(LeaseLost, DatabaseUnavailable):
+                self._conclusions.after_error(turn, error)
         finally:
             self.job_id = None
 

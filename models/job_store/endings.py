@@ -9,6 +9,7 @@ from models.errors import LeaseLost, NoProgress
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
 from models.job_store.fence import Fence, JobRow, holding, record, storable
+from models.job_store.standing import best_epoch, drop_metrics_beyond
 from models.tables import attempts, jobs, workers
 
 #: Worker losses without progress after which a job is held to be what kills them.
@@ -25,7 +26,11 @@ CAUSE_OF = {JobStatus.PAUSED: EndCause.PAUSED, JobStatus.CANCELLED: EndCause.CAN
 
 
 def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bool = False) -> None:
-    """running -> succeeded. Called again after a lost reply it changes nothing. Raises LeaseLost."""
+    """running -> succeeded. Called again after a lost reply it changes nothing. Raises LeaseLost.
+
+    An attempt that computes otherwise than the one before may stop earlier than that had come: what the
+    other left beyond goes, so that each row belongs to the weights that survive.
+    """
     with db.writing() as tx:
         if _already(tx, fence, JobStatus.SUCCEEDED):
             return
@@ -33,9 +38,10 @@ def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bo
         message = f"Finished after {job.recoveries} recoveries" + (
             ", stopped early." if stopped_early else "."
         )
+        drop_metrics_beyond(tx, job.id, job.committed_step)
         leave(
             tx, db, job, JobStatus.SUCCEEDED, EndCause.FINISHED, message,
-            weights_sha256=weights_sha256, epochs_done=job.epochs_done,
+            weights_sha256=weights_sha256, epochs_done=job.epochs_done, **best_epoch(tx, job.id),
         )  # fmt: skip
 
 
