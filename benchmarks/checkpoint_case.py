@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import draw_images
+from benchmarks.training_case import TrainingCase
 
-CLASSES = 4
 #: No checkpoint within an epoch: they would fall on both sides of the comparison.
 _NEVER_SECONDS = 86_400.0
 #: One epoch for the machine, two more until the buffers of the first checkpoint have been used once.
@@ -34,40 +33,16 @@ STATES = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(TrainingCase):
     """Fine-tuning with a checkpoint at the end of every second epoch, to hold the other epochs against."""
-
-    arch: str
-    image_size: int
-    batch_size: int
-    steps_per_epoch: int
-    epochs: int
-    threads: int | None = None  #: None takes every core
 
     def draw(self, folder: Path) -> None:
         """The dataset; a quarter as many images for validation."""
-        images = self.steps_per_epoch * self.batch_size
-        for seed, (side, number) in enumerate({"train": images, "val": images // 4}.items()):
-            draw_images(
-                folder / side, classes=CLASSES, images=number, size=3 * self.image_size // 2, seed=seed
-            )
+        self.draw_sides(folder, num_val=self.num_train // 4)
 
     def spec(self, dataset: str) -> dict[str, Any]:
-        return {
-            "name": "checkpoint",
-            "dataset": {"path": dataset},
-            "model": {"arch": self.arch, "weights": None, "freeze": "none", "dropout": 0.3},
-            "hyperparameters": {
-                "epochs": self.epochs,
-                "batch_size": self.batch_size,
-                "image_size": self.image_size,
-                "optimizer": "adam",
-                "augment": "flip",
-            },
-            "seed": 7,
-            "fault_tolerance": {"checkpoint_every": {"epochs": 2, "seconds": _NEVER_SECONDS}},
-        }
+        every = {"epochs": 2, "seconds": _NEVER_SECONDS}
+        return self.job("checkpoint", dataset, {"checkpoint_every": every})
 
     def __str__(self) -> str:
         return (

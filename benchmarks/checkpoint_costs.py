@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.checkpoint_case import CLASSES, STATES, State
+from benchmarks.checkpoint_case import STATES, State
 from benchmarks.checkpoint_methods import methods
+from benchmarks.training_case import CLASSES
 from models.job_spec import JobSpec
 from worker.messages import Slot
 from worker.training.data import Batch

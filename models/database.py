@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Engine, Float, cast, create_engine, event, ex
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ColumnElement
 
+from models.columns import Instant
 from models.errors import DatabaseUnavailable
 from models.host import boot_time_clock
-from models.tables import Instant
 
 #: A frozen process must not hold row locks for longer than this, well below any lease.
 IDLE_IN_TRANSACTION_SECONDS = 5

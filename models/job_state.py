@@ -24,6 +24,7 @@ class EndCause(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  #: the device or the host ran out of memory
     STALLED = "stalled"  #: alive, but without progress; killed by its supervisor
     WORKER_LOST = "worker_lost"  #: the lease expired, or its holder was found dead
+    WORKER_ERROR = "worker_error"  #: the worker's own code failed; it gave the job back
     PREEMPTED = "preempted"  #: the worker was asked to stop; it left a checkpoint
     PAUSED = "paused"  #: the user asked
     CANCELLED = "cancelled"  #: the user asked
@@ -38,6 +39,7 @@ FAILURES = frozenset(
         EndCause.OUT_OF_MEMORY,
         EndCause.STALLED,
         EndCause.WORKER_LOST,
+        EndCause.WORKER_ERROR,
         EndCause.LEASE_LOST,
     }
 )

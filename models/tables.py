@@ -1,16 +1,10 @@
 """The tables, which state their own rules: the database refuses a row that the state machine forbids."""
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -19,12 +13,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     false,
     text,
     true,
 )
 
+from models.columns import Id, Instant, Json, one_of
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
 
 metadata = MetaData(
@@ -36,31 +30,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class Instant(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC; SQLite stores it without a zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None or dialect.name != "sqlite":
-            return value
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _one_of(column: str, values: Any) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
-
-
-Id = String(64)
-Json = JSON(none_as_null=True)  # None is NULL, not the JSON text "null"
 
 jobs = Table(
     "jobs",
@@ -139,11 +108,11 @@ jobs = Table(
     Column("running_seconds", Float, nullable=False, server_default="0"),
     Column("finished_at", Instant),
     Column("drill_requested", Id),  # the drill that its worker is to carry out
-    CheckConstraint(_one_of("status", JobStatus), name="status_known"),
+    CheckConstraint(one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
     CheckConstraint(
-        f"({_one_of('status', FINISHED)}) = (finished_at IS NOT NULL)", name="finished_has_instant"
+        f"({one_of('status', FINISHED)}) = (finished_at IS NOT NULL)", name="finished_has_instant"
     ),
     CheckConstraint("(status = 'paused') = (paused_at IS NOT NULL)", name="paused_has_instant"),
     CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
@@ -194,7 +163,7 @@ attempts = Table(
     Column("exact", Boolean, nullable=False, server_default=true()),
     Column("inexact_reasons", Json),
     Column("drill", Id),  # the drill that was to end it: whatever did spends no budget
-    CheckConstraint(f"end_cause IS NULL OR {_one_of('end_cause', EndCause)}", name="end_cause_known"),
+    CheckConstraint(f"end_cause IS NULL OR {one_of('end_cause', EndCause)}", name="end_cause_known"),
     CheckConstraint("(ended_at IS NULL) = (end_cause IS NULL)", name="ended_has_cause"),
     CheckConstraint("steps_redone >= 0", name="steps_redone_counts"),
     Index("ix_attempts_ended_at", "ended_at"),
@@ -251,7 +220,7 @@ checkpoints = Table(
     Column("frozen_path", String(1024)),
     Column("frozen_sha256", String(64)),
     Column("frozen_size_bytes", BigInteger),
-    CheckConstraint(_one_of("status", ["committed", "quarantined", "pruned"]), name="status_known"),
+    CheckConstraint(one_of("status", ["committed", "quarantined", "pruned"]), name="status_known"),
     CheckConstraint(
         "(frozen_path IS NULL) = (frozen_sha256 IS NULL)"
         " AND (frozen_path IS NULL) = (frozen_size_bytes IS NULL)",
@@ -270,6 +239,7 @@ events = Table(
     Column("message", Text, nullable=False),
     Column("data", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("idempotency_key", Id),  # of what no other row would show, if it were told a second time
 )
 
 workers = Table(
@@ -294,7 +264,7 @@ workers = Table(
     Column("drain_requested", Boolean, nullable=False, server_default=false()),
     Column("quarantine_reason", Text),
     CheckConstraint(
-        _one_of("status", ["online", "draining", "quarantined", "stopped", "lost"]), name="status_known"
+        one_of("status", ["online", "draining", "quarantined", "stopped", "lost"]), name="status_known"
     ),
 )
 
@@ -309,7 +279,7 @@ drills = Table(
     Column("attempt", Integer),  # that it hit
     Column("carried_out_at", Instant),
     Column("checkpoint_id", Id),  # that it damaged
-    CheckConstraint(_one_of("fault", Fault), name="fault_known"),
+    CheckConstraint(one_of("fault", Fault), name="fault_known"),
     CheckConstraint("(attempt IS NULL) = (carried_out_at IS NULL)", name="carried_out_hit_an_attempt"),
     Index("ix_drills_job", "job_id", "id"),
 )

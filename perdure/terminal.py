@@ -32,6 +32,7 @@ CAUSES = {
     "out_of_memory": "out of memory",
     "stalled": "stalled",
     "worker_lost": "worker lost",
+    "worker_error": "error in the worker",
     "preempted": "worker stopped in order",
     "paused": "paused",
     "cancelled": "cancelled",

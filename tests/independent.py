@@ -28,17 +28,21 @@ def hashes_of(path: Path) -> dict[str, str]:
     return hashes
 
 
-def main(path: str) -> None:
+def weights_sha256(state_dict: dict[str, Any]) -> str:
+    """As the public contract prints it."""
     import torch  # noqa: PLC0415 - only the process that computes the hashes needs it
 
-    def weights_sha256(state_dict: dict[str, Any]) -> str:
-        digest = hashlib.sha256()
-        for name in sorted(state_dict):
-            tensor = state_dict[name].detach().cpu().contiguous()
-            shape = ",".join(map(str, tensor.shape))
-            digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{shape}\0".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name].detach().cpu().contiguous()
+        shape = ",".join(map(str, tensor.shape))
+        digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{shape}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main(path: str) -> None:
+    import torch  # noqa: PLC0415
 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     optimizer = checkpoint["optimizer_state_dict"]

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from models import job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable, StorageFailed
+from models.identifiers import new_id
 from models.job_state import EventType, Fault, Phase
 from models.job_store import Fence, Position, Requests
 from models.job_store.fence import JobRow
@@ -23,7 +24,6 @@ from worker.messages import (
     CheckpointRejected,
     CheckpointWritten,
     DatasetChecked,
-    EpochMetrics,
     Failed,
     Finished,
     FromTrainer,
@@ -39,10 +39,10 @@ from worker.messages import (
     StepRow,
     Stopped,
 )
+from worker.rows import checkpoint_row, epoch_row, step_rows
 from worker.stall_watch import StallWatch
 from worker.sweep import sweep
 from worker.trainer_process import TrainerProcess
-from worker.wire import finite
 
 _log = structlog.get_logger()
 T = TypeVar("T")
@@ -153,14 +153,10 @@ class Attempt:
             self._parked_at = now
             return
         seconds = now - self._parked_at
-        self.persist(
-            lambda: job_store.record_event(
-                self.db,
-                self.fence,
-                EventType.PARKED,
-                f"Waited {seconds:.1f} s for the lease to be confirmed, then went on.",
-                seconds=seconds,
-            )
+        self._tell(
+            EventType.PARKED,
+            f"Waited {seconds:.1f} s for the lease to be confirmed, then went on.",
+            seconds=seconds,
         )
 
     def _prepared(self, message: Prepared) -> None:
@@ -188,9 +184,9 @@ class Attempt:
             lambda: job_store.commit_checkpoint(
                 self.db,
                 self.fence,
-                _checkpoint_row(written),
+                checkpoint_row(written),
                 step_rows=rows,
-                epoch_rows=[_epoch_row(row) for row in written.epochs],
+                epoch_rows=[epoch_row(row) for row in written.epochs],
                 epochs_done=written.epochs_done,
                 keep_last=self.job.spec["fault_tolerance"]["keep_last"],
                 stall_seconds=written.stall_seconds,
@@ -213,14 +209,10 @@ class Attempt:
 
     def _delayed(self, message: CheckpointDelayed) -> None:
         _log.warning("checkpoint.delayed", job_id=self.fence.job_id, reason=message.reason)
-        self.persist(
-            lambda: job_store.record_event(
-                self.db,
-                self.fence,
-                EventType.CHECKPOINT_DELAYED,
-                f"{message.reason} Tried again in {message.retry_seconds:g} s.",
-                retry_seconds=message.retry_seconds,
-            )
+        self._tell(
+            EventType.CHECKPOINT_DELAYED,
+            f"{message.reason} Tried again in {message.retry_seconds:g} s.",
+            retry_seconds=message.retry_seconds,
         )
         if self.storage.free_bytes() is not None:  # no room is made in a store that has no end
             self.sweep()
@@ -242,34 +234,31 @@ class Attempt:
                     )
                 )
             case FrozenPartRebuilt():
-                self.persist(
-                    lambda: job_store.record_event(
-                        self.db,
-                        self.fence,
-                        EventType.FROZEN_PART_REBUILT,
-                        f"The frozen part was made again from the first weights, since {message.reason}.",
-                        path=message.path,
-                    )
+                self._tell(
+                    EventType.FROZEN_PART_REBUILT,
+                    f"The frozen part was made again from the first weights, since {message.reason}.",
+                    path=message.path,
                 )
             case ResumeVerified():
                 verdict = "equal" if message.equal else "different"
-                self.persist(
-                    lambda: job_store.record_event(
-                        self.db,
-                        self.fence,
-                        EventType.RESUME_VERIFIED,
-                        f"Validation loss {message.recorded!r} then, {message.recomputed!r} now: {verdict}.",
-                        checkpoint_id=message.checkpoint_id,
-                        recorded=message.recorded,
-                        recomputed=message.recomputed,
-                        equal=message.equal,
-                    )
+                self._tell(
+                    EventType.RESUME_VERIFIED,
+                    f"Validation loss {message.recorded!r} then, {message.recomputed!r} now: {verdict}.",
+                    checkpoint_id=message.checkpoint_id,
+                    recorded=message.recorded,
+                    recomputed=message.recomputed,
+                    equal=message.equal,
                 )
             case _:
                 raise TypeError(f"a trainer does not say {type(message).__name__}")
 
+    def _tell(self, kind: EventType, message: str, **data: Any) -> None:
+        """In the job's trail, once, however often it has to be written."""
+        key = new_id("evt")
+        self.persist(lambda: job_store.record_event(self.db, self.fence, key, kind, message, **data))
+
     def _take_step_rows(self) -> list[dict[str, Any]]:
-        rows = [asdict(row) | {"loss": finite(row.loss)} for row in self._step_rows]
+        rows = step_rows(self._step_rows)
         self._step_rows.clear()
         return rows
 
@@ -292,20 +281,3 @@ class Attempt:
                 if time.monotonic() > give_up_at or self.hurry.wait(pause * random.uniform(0.5, 1.5)):
                     raise
                 pause = min(2.0, 2 * pause)
-
-
-def _checkpoint_row(written: CheckpointWritten) -> dict[str, Any]:
-    frozen = asdict(written.frozen) if written.frozen else dict.fromkeys(("path", "sha256", "size_bytes"))
-    return {
-        "id": written.id,
-        "epoch": written.epoch,
-        "step": written.step,
-        "val_loss": None if written.val_loss is None else finite(written.val_loss),
-        **asdict(written.file),
-        **{f"frozen_{name}": value for name, value in frozen.items()},
-    }
-
-
-def _epoch_row(row: EpochMetrics) -> dict[str, Any]:
-    losses = {"train_loss": finite(row.train_loss), "val_loss": finite(row.val_loss)}
-    return asdict(row) | losses

@@ -10,46 +10,29 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import dataclass
 
 import structlog
 
 from models import job_store
 from models.database import Database
-from models.errors import (
-    DatabaseUnavailable,
-    LeaseLost,
-    NonFiniteLoss,
-    OutOfMemory,
-    RuntimeExceeded,
-    TrainerCrashed,
-)
+from models.errors import DatabaseUnavailable, LeaseLost, RuntimeExceeded, TrainerCrashed
 from models.host import Owner, ProcessId, boot_id, boot_time_clock, pid_namespace
-from models.job_spec import JobSpec
-from models.job_state import EndCause, JobStatus
-from models.job_store import Claim, Fence
+from models.job_state import EndCause
+from models.job_store import Claim
 from models.job_store.fence import JobRow
 from models.settings import Settings
 from models.storage import storage_from_url
 from worker import drill
 from worker.attempt import Attempt
+from worker.conclusion import Conclusions, Death
 from worker.health import Health
 from worker.lease import Lease
-from worker.messages import (
-    Cancel,
-    CheckpointRef,
-    Failed,
-    FileRef,
-    Finished,
-    Slot,
-    Stop,
-    Stopped,
-    Task,
-)
+from worker.messages import Cancel, Failed, Slot, Stop
 from worker.stack_dump import dump_stacks
 from worker.stall_watch import StallWatch
 from worker.trainer_logs import TrainerLogs
 from worker.trainer_process import ForkedTrainer, SpawnedTrainer, TrainerProcess, bury
+from worker.turn import Turn
 from worker.zygote_keeper import ZygoteKeeper
 
 _log = structlog.get_logger()
@@ -59,28 +42,6 @@ CANCEL_SECONDS = 10.0
 STOP_SECONDS = 20.0
 #: A worker that leaves waits so long for the last log to be stored.
 LOG_SECONDS = 5.0
-#: A resume may fall back this many checkpoints.
-MAX_CHECKPOINTS = 20
-
-
-@dataclass(frozen=True)
-class Turn:
-    """An attempt that is ours to run."""
-
-    fence: Fence
-    job: JobRow
-    checkpoints: list[JobRow]
-    leased_at: float  #: boot time from before the lease was asked for
-
-
-@dataclass(frozen=True)
-class Death:
-    """The trainer ended without a word of why, or was ended by us."""
-
-    cause: EndCause
-    detail: str
-    detection_seconds: float | None = None
-    explained: bool = False  #: by an error that accuses the job or the store, and so not this machine
 
 
 class Supervisor:
@@ -102,6 +63,15 @@ class Supervisor:
         self._hurry = threading.Event()
         self._aside = threading.Event()  # drained or quarantined
         self._health = Health()
+        self._conclusions = Conclusions(
+            db,
+            settings,
+            owner,
+            slot,
+            self._health,
+            is_leaving=lambda: self._leaving,
+            stand_aside=self.stand_aside,
+        )
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -123,7 +93,7 @@ class Supervisor:
                 claim = self._claim()
                 if claim is None:
                     return
-                self._see_through(Turn(claim.fence, claim.job, claim.checkpoints, leased_at))
+                self._see_through(Turn.of(claim, leased_at))
 
     @property
     def is_idle(self) -> bool:
@@ -188,13 +158,18 @@ class Supervisor:
             self._logs.ended(turn.fence.job_id, turn.fence.attempt - 1)  # a predecessor's that died here
             following: Turn | None = turn
             while following is not None:
-                log.info("attempt.started", attempt=following.fence.attempt)
-                following = self._attempt(following)
+                turn = following
+                log.info("attempt.started", attempt=turn.fence.attempt)
+                following = self._attempt(turn)
         except LeaseLost:
             log.warning("lease.lost")  # somebody else has the job: there is nothing left to do for it
             self.may_hold_unheard = True  # unless it is ours under the next attempt
         except DatabaseUnavailable:
             log.exception("database.gave_up")  # the lease expires by itself and the job is taken over
+        except Exception as error:
+            log.exception("attempt.broke")
+            with contextlib.suppress(LeaseLost, DatabaseUnavailable):
+                self._conclusions.after_error(turn, error)
         finally:
             self.job_id = None
 
@@ -217,13 +192,13 @@ class Supervisor:
             try:
                 trainer = self._start_trainer(turn, attempt)
             except (TrainerCrashed, OSError) as error:
-                return self._conclude(turn, attempt, Death(EndCause.TRAINER_ERROR, str(error)))
+                return self._conclusions.draw(turn, attempt, Death(EndCause.TRAINER_ERROR, str(error)))
             try:
                 attempt.attend(trainer)
                 attempt.persist(lambda: job_store.trainer_started(self._db, turn.fence, trainer.id))
                 death = self._follow(turn, attempt, trainer, lease)
                 trainer.kill()
-                return self._conclude(turn, attempt, death)
+                return self._conclusions.draw(turn, attempt, death)
             finally:
                 trainer.kill()  # whatever happened here, no trainer of ours goes on without us
                 attempt.trainer = None
@@ -271,117 +246,6 @@ class Supervisor:
                 attempt.verdict = Failed(RuntimeExceeded.code, RuntimeExceeded().message, retryable=False)
                 return None
 
-    def _conclude(self, turn: Turn, attempt: Attempt, death: Death | None) -> Turn | None:
-        """What the end of this trainer means for the job."""
-        if attempt.did_steps or isinstance(attempt.verdict, Finished):
-            self._health.worked(turn.fence.job_id)
-        match attempt.verdict:
-            case Finished() as finished:
-                attempt.sweep(own=True)
-                attempt.persist(
-                    lambda: job_store.finish(
-                        self._db, turn.fence, finished.weights_sha256, stopped_early=finished.stopped_early
-                    )
-                )
-                return None
-            case Failed(retryable=False) as failed:
-                if (slower := self._roll_back(turn, attempt, failed)) is not None:
-                    return slower
-                attempt.sweep(own=True)
-                attempt.persist(
-                    lambda: job_store.fail(
-                        self._db, turn.fence, EndCause.TRAINER_ERROR, failed.code, failed.message
-                    )
-                )
-                return None
-            case Failed() as failed:
-                memory = failed.code == OutOfMemory.code
-                cause = EndCause.OUT_OF_MEMORY if memory else EndCause.TRAINER_ERROR
-                death = Death(cause, failed.message, 0.0, explained=failed.code != TrainerCrashed.code)
-            case Stopped():
-                self._hand_back(turn, attempt, "Stopped at a checkpoint.")
-                return None
-            case None:
-                pass
-        assert death is not None  # noqa: S101
-        if self._leaving or death.cause == EndCause.PREEMPTED:
-            self._hand_back(turn, attempt, death.detail)
-            return None
-        return self._try_again(turn, attempt, death)
-
-    def _try_again(self, turn: Turn, attempt: Attempt, death: Death) -> Turn | None:
-        """Resume on the spot, unless a request, the budget, or what happened here before says otherwise."""
-        _log.warning("trainer.ended", job_id=self.job_id, cause=str(death.cause), detail=death.detail)
-        if attempt.fault is not None:
-            drill.finish(attempt)
-        elif not attempt.did_steps:
-            self._health.failed(turn.fence.job_id, explained=death.explained)
-            if self._quarantined_itself(attempt):
-                # The job is spared: this attempt spends nothing of its budget.
-                self._hand_back(turn, attempt, f"{death.detail} The worker is held to be the cause.")
-                return None
-        leased_at = boot_time_clock()
-        after = attempt.persist(
-            lambda: job_store.restart_attempt(
-                self._db,
-                turn.fence,
-                death.cause,
-                death.detail,
-                device=self._slot.device,
-                step=attempt.step,
-                detection_seconds=death.detection_seconds,
-                lease_seconds=self._settings.lease_seconds,
-                split_batches=death.cause == EndCause.OUT_OF_MEMORY
-                and turn.job.spec["fault_tolerance"].get("on_out_of_memory") == "micro_batches",
-                on_the_spot=self._health.may_retry_here(turn.fence.job_id),
-            )
-        )
-        if isinstance(after, JobStatus):
-            _log.warning("job.left", job_id=self.job_id, status=str(after))
-            return None
-        return Turn(after.fence, after.job, after.checkpoints, leased_at)
-
-    def _quarantined_itself(self, attempt: Attempt) -> bool:
-        """Whether too much speaks against this machine to go on with it; not if it is the last one."""
-        reason = self._health.accusation
-        if reason is None:
-            return False
-        silent_after = 2 * self._settings.lease_seconds
-        granted = attempt.persist(
-            lambda: job_store.quarantine_worker(
-                self._db, self._owner.worker_id, self._slot.device, reason, silent_after_seconds=silent_after
-            )
-        )
-        if granted:
-            self.stand_aside(reason)
-        else:
-            self._health.acquit()
-        return granted
-
-    def _roll_back(self, turn: Turn, attempt: Attempt, failed: Failed) -> Turn | None:
-        """A loss without bounds, where the job's policy is to try it slower; None where it fails."""
-        policy = turn.job.spec["fault_tolerance"].get("on_non_finite")
-        if (
-            failed.code != NonFiniteLoss.code or policy != "rollback"
-        ):  # a leaving worker hands the next turn back
-            return None
-        leased_at = boot_time_clock()
-        after = attempt.persist(
-            lambda: job_store.roll_back(
-                self._db,
-                turn.fence,
-                failed.message,
-                device=self._slot.device,
-                lease_seconds=self._settings.lease_seconds,
-            )
-        )
-        return None if after is None else Turn(after.fence, after.job, after.checkpoints, leased_at)
-
-    def _hand_back(self, turn: Turn, attempt: Attempt, detail: str) -> None:
-        attempt.sweep(own=True)
-        status = attempt.persist(lambda: job_store.release(self._db, turn.fence, EndCause.PREEMPTED, detail))
-        _log.info("job.left", job_id=self.job_id, status=str(status))
-
     # -- Details ---------------------------------------------------------------------------------
 
     @property
@@ -397,26 +261,10 @@ class Supervisor:
         return False
 
     def _start_trainer(self, turn: Turn, attempt: Attempt) -> TrainerProcess:
-        job = turn.job
-        spec = JobSpec.model_validate(job.spec)
-        task = Task(
-            job_id=job.id,
-            attempt=turn.fence.attempt,
-            spec=job.spec,
-            segments=job.segments,
-            slot=self._slot,
-            numerics=job.numerics,
-            storage_url=self._settings.storage_url,
-            data_root=str(self._settings.data_folder),
-            cache_dir=str(self._settings.home / "cache"),
-            downloads=self._settings.downloads,
-            checkpoints=[_reference(row) for row in turn.checkpoints[:MAX_CHECKPOINTS]],
-            manifest_path=job.manifest_path,
-            verify=job.verify_next or spec.fault_tolerance.verify_on_resume,
-            fingerprint=job.fingerprint,
-            lease_confirmed_at=max(turn.leased_at, attempt.renewed_at),
-            park_after_seconds=self._settings.park_after_seconds,
-            store_patience_seconds=self._settings.store_patience_seconds,
+        task = turn.task(
+            self._slot,
+            self._settings,
+            renewed_at=attempt.renewed_at,
             seconds_between_failures=attempt.persist(lambda: job_store.seconds_between_failures(self._db)),
         )
         log = self._logs.path(turn.fence)
@@ -440,9 +288,3 @@ class Supervisor:
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-
-
-def _reference(row: JobRow) -> CheckpointRef:
-    frozen = FileRef(row.frozen_path, row.frozen_sha256, row.frozen_size_bytes) if row.frozen_path else None
-    file = FileRef(row.path, row.sha256, row.size_bytes)
-    return CheckpointRef(row.id, file, frozen, row.epoch, row.step, row.val_loss)

@@ -19,7 +19,7 @@ from models.job_store.drills import (
     job_drills,
     request_drill,
 )
-from models.job_store.endings import expire_lost_leases, fail, finish, release, restart_attempt
+from models.job_store.endings import expire_lost_leases, fail, finish, release
 from models.job_store.fence import Fence, Requests
 from models.job_store.fleet import (
     drain_worker,
@@ -56,6 +56,7 @@ from models.job_store.reading import (
     step_metrics,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
+from models.job_store.restarts import restart_attempt
 from models.job_store.rollbacks import roll_back
 from models.job_store.statistics import Statistics, statistics
 from models.job_store.submission import create_job

@@ -11,6 +11,7 @@ from models.errors import LeaseLost
 from models.job_state import EventType
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
 from models.job_store.progress import insert_or_replace, put_step_rows
+from models.job_store.standing import best_epoch
 from models.tables import checkpoints, epoch_metrics, jobs
 
 #: What an epoch gives again, to the last bit, when it is trained again.
@@ -76,7 +77,7 @@ def commit_checkpoint(
                 highest_committed_step=max(step, job.highest_committed_step),
                 failures=0 if progressed else job.failures,
                 losses=0 if progressed else job.losses,
-                **_best(job, checkpoint, epoch_rows),
+                **(best_epoch(tx, job.id) if epoch_rows else {}),
             )
         )
         record(
@@ -156,29 +157,6 @@ def _expect_equal_epochs(
                 f"Epoch {row['epoch']} gave {row[name]!r} as {name}, and {getattr(old, name)!r} before.",
                 attempt=job.attempt, epoch=row["epoch"], fields=different,
             )  # fmt: skip
-
-
-def _best(
-    job: JobRow, checkpoint: Mapping[str, Any], epoch_rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The lowest validation loss so far, and the checkpoint that ends its epoch."""
-    ranked = [row for row in epoch_rows if row["val_loss"] is not None]
-    if not ranked:
-        return {}
-    row = min(ranked, key=lambda r: (r["val_loss"], r["epoch"]))
-    # A replay of the best epoch brings it again, with a new checkpoint.
-    if (
-        job.best_val_loss is not None
-        and row["epoch"] != job.best_epoch
-        and row["val_loss"] >= job.best_val_loss
-    ):
-        return {}
-    return {
-        "best_epoch": row["epoch"],
-        "best_val_loss": row["val_loss"],
-        "best_val_accuracy": row["val_accuracy"],
-        "best_checkpoint_id": checkpoint["id"] if row["epoch"] == checkpoint["epoch"] else None,
-    }
 
 
 def _prune(tx: Connection, db: Database, job: JobRow, keep_last: int) -> list[str]:

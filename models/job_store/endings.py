@@ -1,6 +1,5 @@
 """How an attempt ends, and what becomes of its job: every edge that leaves ``running``."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Float, and_, cast, func, or_, select, update
@@ -9,8 +8,8 @@ from models.database import Database
 from models.errors import LeaseLost, NoProgress
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
-from models.job_store.claims import committed_checkpoints, open_attempt
 from models.job_store.fence import Fence, JobRow, holding, record, storable
+from models.job_store.standing import best_epoch, drop_metrics_beyond
 from models.tables import attempts, jobs, workers
 
 #: Worker losses without progress after which a job is held to be what kills them.
@@ -23,20 +22,15 @@ _EVENT_OF = {
     JobStatus.FAILED: EventType.FAILED,
     JobStatus.CANCELLED: EventType.CANCELLED,
 }
-_CAUSE_OF = {JobStatus.PAUSED: EndCause.PAUSED, JobStatus.CANCELLED: EndCause.CANCELLED}
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The same worker goes on with the job under a new attempt."""
-
-    fence: Fence
-    job: JobRow
-    checkpoints: list[JobRow]
+CAUSE_OF = {JobStatus.PAUSED: EndCause.PAUSED, JobStatus.CANCELLED: EndCause.CANCELLED}
 
 
 def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bool = False) -> None:
-    """running -> succeeded. Called again after a lost reply it changes nothing. Raises LeaseLost."""
+    """running -> succeeded. Called again after a lost reply it changes nothing. Raises LeaseLost.
+
+    An attempt that computes otherwise than the one before may stop earlier than that had come: what the
+    other left beyond goes, so that each row belongs to the weights that survive.
+    """
     with db.writing() as tx:
         if _already(tx, fence, JobStatus.SUCCEEDED):
             return
@@ -44,9 +38,10 @@ def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bo
         message = f"Finished after {job.recoveries} recoveries" + (
             ", stopped early." if stopped_early else "."
         )
+        drop_metrics_beyond(tx, job.id, job.committed_step)
         leave(
             tx, db, job, JobStatus.SUCCEEDED, EndCause.FINISHED, message,
-            weights_sha256=weights_sha256, epochs_done=job.epochs_done,
+            weights_sha256=weights_sha256, epochs_done=job.epochs_done, **best_epoch(tx, job.id),
         )  # fmt: skip
 
 
@@ -64,99 +59,9 @@ def release(db: Database, fence: Fence, cause: EndCause, message: str) -> JobSta
     """running -> queued, or where a pending request leads: an orderly stop that spends no budget."""
     with db.writing() as tx:
         job = holding(tx, fence)
-        to = _settled(job, JobStatus.QUEUED)
-        leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message)
+        to = settled(job, JobStatus.QUEUED)
+        leave(tx, db, job, to, CAUSE_OF.get(to, cause), message)
         return to
-
-
-def restart_attempt(
-    db: Database,
-    fence: Fence,
-    cause: EndCause,
-    detail: str,
-    *,
-    device: str,
-    step: int | None,
-    detection_seconds: float | None,
-    lease_seconds: float,
-    split_batches: bool = False,
-    on_the_spot: bool = True,
-) -> Restarted | JobStatus:
-    """running -> running under the next attempt: how a supervisor resumes on the spot after a failure.
-
-    Spends one failure, unless a drill was what ended the attempt. A pending request, or a spent budget, ends
-    the job instead, and not ``on_the_spot`` it goes back to the queue: then its new status.
-    ``step`` is the last one that the dead trainer was seen to do, None if it was not that far.
-    ``split_batches``: from now on in twice as many parts, since memory was too small.
-    Raises LeaseLost.
-    """
-    with db.writing() as tx:
-        job = holding(tx, fence)
-        smaller = _split(job) if split_batches else {}
-        is_drill = _was_drilled(tx, job)
-        # What changes before the next try is no failure; a batch can be split a dozen times at most.
-        is_free = is_drill or bool(smaller)
-        failures = job.failures + (not is_free)
-        values = {"failures": failures, "step": job.step if step is None else step, **smaller}
-        is_spent = failures >= job.max_failures and not is_free
-        goes_on = JobStatus.RUNNING if on_the_spot else JobStatus.QUEUED
-        to = _settled(job, JobStatus.FAILED if is_spent else goes_on)
-        if to != JobStatus.RUNNING:
-            given_up = f"{failures} failures in a row without getting any further; the last: {detail}"
-            leave(
-                tx, db, job, to, _CAUSE_OF.get(to, cause), given_up if to == JobStatus.FAILED else detail,
-                error=(NoProgress.code, given_up), detection_seconds=detection_seconds,
-                recoveries=job.recoveries + (to == JobStatus.QUEUED), **values,
-            )  # fmt: skip
-            return to
-        return next_attempt(
-            tx, db, job, cause, detail, event=EventType.RESTARTED, device=device,
-            detection_seconds=detection_seconds, lease_seconds=lease_seconds, **values,
-        )  # fmt: skip
-
-
-def _split(job: JobRow) -> dict[str, Any]:
-    """The numerics with twice as many parts a batch; nothing where parts would be single samples."""
-    if job.numerics is None:
-        return {}
-    parts = 2 * job.numerics.get("micro_batches", 1)
-    if parts > job.spec["hyperparameters"]["batch_size"] // 2:
-        return {}
-    return {"numerics": job.numerics | {"micro_batches": parts}}
-
-
-def next_attempt(
-    tx: Connection,
-    db: Database,
-    job: JobRow,
-    cause: EndCause,
-    detail: str,
-    *,
-    event: EventType,
-    device: str,
-    detection_seconds: float | None,
-    lease_seconds: float,
-    **values: Any,
-) -> Restarted:
-    """Close a line of the ledger and open the next, under the same lease; the caller holds the job's row."""
-    _close_attempt(tx, db, job, cause, detail, detection_seconds)
-    renewed = tx.execute(
-        update(jobs)
-        .where(jobs.c.id == job.id)
-        .values(
-            **values,
-            attempt=job.attempt + 1,
-            recoveries=job.recoveries + 1,
-            lease_expires_at=db.lease_now() + lease_seconds,
-            running_seconds=job.running_seconds + _attempt_seconds(tx, job),
-            claimed_at=db.now(),
-            phase=None,
-        )
-        .returning(jobs)
-    ).one()
-    record(tx, db, job.id, event, detail, attempt=renewed.attempt, cause=str(cause))
-    open_attempt(tx, db, renewed, device)
-    return Restarted(Fence(job.id, renewed.attempt), renewed, committed_checkpoints(tx, job.id))
 
 
 def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -> list[str]:
@@ -199,7 +104,7 @@ def leave(
     **values: Any,
 ) -> None:
     """Give the lease back and close the ledger's line; the caller holds the job's row."""
-    _close_attempt(tx, db, job, cause, message, detection_seconds)
+    close_attempt(tx, db, job, cause, message, detection_seconds)
     if to == JobStatus.FAILED and error is not None:
         values |= {"error_code": error[0], "error_message": storable(error[1])}
     if to == JobStatus.QUEUED:
@@ -219,7 +124,7 @@ def leave(
             cancel_requested=False,
             pause_requested=False,
             drill_requested=None,
-            running_seconds=job.running_seconds + _attempt_seconds(tx, job),
+            running_seconds=job.running_seconds + attempt_seconds(tx, job),
             **values,
         )
     )
@@ -237,10 +142,10 @@ def _expire(db: Database, fence: Fence, found_dead: bool, lease_seconds: float) 
         ).one_or_none()
         if job is None:
             return False
-        is_drill = _was_drilled(tx, job)
+        is_drill = was_drilled(tx, job)
         losses = job.losses + (not is_drill)
         is_spent = losses >= MAX_LOSSES and not is_drill
-        to = _settled(job, JobStatus.FAILED if is_spent else JobStatus.QUEUED)
+        to = settled(job, JobStatus.FAILED if is_spent else JobStatus.QUEUED)
         seen = "found dead" if found_dead else "silent past its lease"
         message = f"Worker {job.worker_id} on {job.owner_host} was {seen}."
         given_up = f"{losses} workers in a row were lost with this job; it may be what takes them down."
@@ -273,7 +178,7 @@ def _owned_on_this_host() -> Any:
     )
 
 
-def _settled(job: JobRow, otherwise: JobStatus) -> JobStatus:
+def settled(job: JobRow, otherwise: JobStatus) -> JobStatus:
     """Where a job goes that stops now: what the user asked for comes first."""
     if job.cancel_requested:
         return JobStatus.CANCELLED
@@ -287,13 +192,13 @@ def _already(tx: Connection, fence: Fence, status: JobStatus) -> bool:
     return (row.status, row.attempt) == (status, fence.attempt)
 
 
-def _was_drilled(tx: Connection, job: JobRow) -> bool:
+def was_drilled(tx: Connection, job: JobRow) -> bool:
     """Whether a drill is what ends the attempt; its row says so since before that was carried out."""
     drill = select(attempts.c.drill).where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
     return tx.execute(drill).scalar_one() is not None
 
 
-def _close_attempt(
+def close_attempt(
     tx: Connection, db: Database, job: JobRow, cause: EndCause, detail: str, detection_seconds: float | None
 ) -> None:
     tx.execute(
@@ -308,7 +213,7 @@ def _close_attempt(
     )
 
 
-def _attempt_seconds(tx: Connection, job: JobRow) -> float:
+def attempt_seconds(tx: Connection, job: JobRow) -> float:
     row = tx.execute(
         select(attempts.c.started_at, attempts.c.ended_at).where(
             attempts.c.job_id == job.id, attempts.c.attempt == job.attempt

@@ -70,6 +70,7 @@ def record(
     message: str,
     *,
     attempt: int,
+    idempotency_key: str | None = None,
     **data: Any,
 ) -> None:
     """Append to the job's trail. The number comes from the job's row, which the caller has locked."""
@@ -87,6 +88,7 @@ def record(
             attempt=attempt,
             message=storable(message),
             data=data,
+            idempotency_key=idempotency_key,
             created_at=db.now(),
         )
     )

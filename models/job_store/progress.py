@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
@@ -61,9 +61,14 @@ def trainer_started(db: Database, fence: Fence, trainer: ProcessId) -> None:
 
 
 def dataset_checked(db: Database, fence: Fence, manifest_path: str, dataset: Mapping[str, Any]) -> None:
-    """Keep what the first look at the dataset found; later attempts compare with it."""
+    """Keep what the first look at the dataset found; later attempts compare with it.
+
+    Called again after a lost reply it changes nothing: an attempt looks once.
+    """
     with db.writing() as tx:
         holding(tx, fence)
+        if _is_told(tx, fence, events.c.type == EventType.DATASET_CHECKED):
+            return
         tx.execute(
             update(jobs)
             .where(jobs.c.id == fence.job_id)
@@ -96,7 +101,7 @@ def prepared(
     """
     with db.writing() as tx:
         job = holding(tx, fence)
-        if _has_resumed(tx, fence):
+        if _is_told(tx, fence, events.c.type == EventType.RESUME_STARTED):
             return
         reasons = [*job.inexact_reasons, *(r for r in inexact_reasons if r not in job.inexact_reasons)]
         redone = max(0, job.step - step)
@@ -173,11 +178,18 @@ def record_metrics(
     return Requests.of(asked)
 
 
-def record_event(db: Database, fence: Fence, kind: EventType, message: str, **data: Any) -> None:
-    """A line in the trail from the attempt that runs."""
+def record_event(db: Database, fence: Fence, key: str, kind: EventType, message: str, **data: Any) -> None:
+    """A line in the trail from the attempt that runs.
+
+    Called again with the same ``key``, after a lost reply, it changes nothing.
+    """
     with db.writing() as tx:
         holding(tx, fence)
-        record(tx, db, fence.job_id, kind, message, attempt=fence.attempt, **data)
+        if not _is_told(tx, fence, events.c.idempotency_key == key):
+            record(
+                tx, db, fence.job_id, kind, message,
+                attempt=fence.attempt, idempotency_key=key, **data,
+            )  # fmt: skip
 
 
 def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -217,13 +229,10 @@ def insert_or_replace(
     tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
-def _has_resumed(tx: Connection, fence: Fence) -> bool:
-    told = select(events.c.sequence).where(
-        events.c.job_id == fence.job_id,
-        events.c.attempt == fence.attempt,
-        events.c.type == EventType.RESUME_STARTED,
-    )
-    return tx.execute(told).first() is not None
+def _is_told(tx: Connection, fence: Fence, by: ColumnElement[bool]) -> bool:
+    """Whether the attempt has told this already; the caller holds the job's row."""
+    mine = and_(events.c.job_id == fence.job_id, events.c.attempt == fence.attempt)
+    return tx.execute(select(events.c.sequence).where(mine, by).limit(1)).first() is not None
 
 
 def _progress(fence: Fence, position: Position) -> Any:

@@ -86,53 +86,6 @@ def test_a_commit_no_further_than_ever_is_no_progress(world: World) -> None:
     assert world.job(fence.job_id).failures == 0
 
 
-# -- The best ----------------------------------------------------------------------------------------
-
-
-def best(world: World, fence: Fence) -> tuple[int, float, str]:
-    job = world.job(fence.job_id)
-    return job.best_epoch, job.best_val_loss, job.best_checkpoint_id
-
-
-def test_the_best_is_the_lowest_validation_loss_and_of_equals_the_earlier(world: World) -> None:
-    fence = world.running()
-    losses = [0.9, 0.4, 0.4, 0.6, 0.3]
-    made = [world.commit(fence, 10 * n, epoch=n, val_loss=loss) for n, loss in enumerate(losses[:4], start=1)]
-    assert best(world, fence) == (2, 0.4, made[1])
-    assert job_store.get_checkpoint(world.db, fence.job_id, "best").id == made[1]
-    fifth = world.commit(fence, 50, epoch=5, val_loss=losses[4])
-    assert best(world, fence) == (5, 0.3, fifth)
-
-
-def test_an_epoch_without_a_finite_validation_loss_is_never_the_best(world: World) -> None:
-    fence = world.running()
-    commit(world, fence, world.checkpoint(10), epoch_rows=[epoch_row(1, 10, None)], epochs_done=1)
-    assert world.job(fence.job_id).best_epoch is None
-    second = world.commit(fence, 20, epoch=2, val_loss=3.0)
-    assert best(world, fence) == (2, 3.0, second)
-
-
-def test_a_replay_of_the_best_epoch_brings_its_new_checkpoint(world: World) -> None:
-    fence = world.running()
-    world.prepare(fence)
-    first = world.commit(fence, 10, epoch=1, val_loss=0.3)
-    job_store.reject_checkpoint(world.db, fence, first, "The hash differs.")
-    fence = world.restart(fence).fence
-    world.prepare(fence)
-    again = world.commit(fence, 10, epoch=1, val_loss=0.3)
-    assert best(world, fence) == (1, 0.3, again)
-
-
-def test_the_best_of_several_epochs_under_one_checkpoint(world: World) -> None:
-    """Checkpoints every second epoch: the better first one has no file of its own."""
-    fence = world.running()
-    rows = [epoch_row(1, 10, 0.2), epoch_row(2, 20, 0.3)]
-    commit(world, fence, world.checkpoint(20, epoch=2), epoch_rows=rows, epochs_done=2)
-    assert best(world, fence) == (1, 0.2, None)
-    with pytest.raises(NotFound):
-        job_store.get_checkpoint(world.db, fence.job_id, "best")
-
-
 # -- Retention ---------------------------------------------------------------------------------------
 
 

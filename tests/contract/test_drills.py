@@ -10,7 +10,8 @@ from models import job_store
 from models.errors import LeaseLost, NotFound, WrongState
 from models.job_state import EndCause, Fault
 from models.job_store import Drill, Fence
-from models.job_store.endings import MAX_LOSSES, Restarted
+from models.job_store.endings import MAX_LOSSES
+from models.job_store.restarts import Restarted
 from models.tables import attempts, drills
 from tests.contract.world import LEASE, World, at_once, position
 

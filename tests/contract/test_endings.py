@@ -7,8 +7,8 @@ import pytest
 from models import job_store
 from models.errors import LeaseLost
 from models.job_state import EndCause, JobStatus
-from models.job_store.endings import Restarted
-from tests.contract.world import LEASE, WEIGHTS, World, position
+from models.job_store.restarts import Restarted
+from tests.contract.world import LEASE, WEIGHTS, World, position, step_row
 
 
 def test_finished(world: World) -> None:
@@ -21,6 +21,25 @@ def test_finished(world: World) -> None:
     [line] = world.attempts(fence.job_id)
     assert line.end_cause == "finished" and line.ended_at is not None
     assert world.events(fence.job_id)[-1] == "succeeded"
+
+
+def test_after_a_finish_there_are_rows_of_the_surviving_weights_only(world: World) -> None:
+    """Another CPU took over and stopped early, before where the first had come (I3)."""
+    fence = world.running()
+    world.prepare(fence)
+    steps = [step_row(n, epoch=1 if n <= 10 else 2) for n in range(1, 21)]
+    first = world.commit(fence, 10, epoch=1, val_loss=0.4, steps=steps[:10])
+    second = world.commit(fence, 20, epoch=2, val_loss=0.1, steps=steps[10:])
+    job_store.record_metrics(world.db, fence, [step_row(21, epoch=3)], position(21, epochs_done=2))
+    job_store.reject_checkpoint(world.db, fence, second, "The hash differs.")
+    fence = world.restart(fence).fence
+    world.prepare(fence, step=10, from_checkpoint=first, epochs_done=1, inexact_reasons=["another CPU"])
+    job_store.finish(world.db, fence, WEIGHTS, stopped_early=True)
+    left = job_store.step_metrics(world.db, fence.job_id, limit=100)
+    assert [row.step for row in left] == list(range(1, 11))
+    assert [row.epoch for row in job_store.epoch_metrics(world.db, fence.job_id)] == [1]
+    job = world.job(fence.job_id)
+    assert (job.best_epoch, job.best_val_loss, job.best_checkpoint_id) == (1, 0.4, first)
 
 
 def test_a_finish_whose_reply_was_lost_is_told_again_without_effect(world: World) -> None:

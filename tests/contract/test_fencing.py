@@ -26,7 +26,9 @@ WRITES: dict[str, Callable[[World, Fence], Any]] = {
     "record_metrics": lambda world, fence: job_store.record_metrics(
         world.db, fence, [step_row(10, 9.0), step_row(77)], position(77)
     ),
-    "record_event": lambda world, fence: job_store.record_event(world.db, fence, EventType.PARKED, "Parked."),
+    "record_event": lambda world, fence: job_store.record_event(
+        world.db, fence, "evt_zombie", EventType.PARKED, "Parked."
+    ),
     "commit_checkpoint": lambda world, fence: world.commit(fence, 77, epoch=9, val_loss=0.001, keep_last=1),
     "reject_checkpoint": lambda world, fence: job_store.reject_checkpoint(
         world.db, fence, next(iter(world.checkpoints(fence.job_id)), "ckpt_none"), "It is gone."

@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from models import job_store
 from models.errors import NotFound
-from models.job_store.endings import Restarted
+from models.job_store.restarts import Restarted
 from models.tables import workers
 from tests.contract.world import World, at_once, owner
 

@@ -9,10 +9,10 @@ from sqlalchemy import select, update
 from models import job_store
 from models.errors import LeaseLost, NotFound
 from models.host import ProcessId, boot_id, pid_namespace
-from models.job_state import EndCause, EventType, JobStatus
+from models.job_state import EndCause, JobStatus
 from models.job_store import Fence, Requests
 from models.tables import jobs, step_metrics
-from tests.contract.world import LEASE, SLOT, World, at_once, position, step_row
+from tests.contract.world import LEASE, SLOT, World, position, step_row
 from worker.wire import finite
 
 
@@ -126,6 +126,15 @@ def test_the_check_of_the_dataset_is_kept(world: World) -> None:
     job = world.job(fence.job_id)
     assert (job.manifest_path, job.dataset) == ("jobs/x/manifest.json", found)
     assert world.event(fence.job_id, "dataset.checked").data == found
+
+
+def test_a_check_whose_reply_was_lost_is_told_again_without_effect(world: World) -> None:
+    fence = world.running()
+    found = {"digest": "d", "classes": ["iris", "tulip"], "num_train": 30, "num_val": 8}
+    job_store.dataset_checked(world.db, fence, "jobs/x/manifest.json", found)
+    before = world.dump()
+    job_store.dataset_checked(world.db, fence, "jobs/x/manifest.json", found)
+    assert world.dump() == before
 
 
 def test_the_trainer_is_remembered_beyond_the_lease(world: World) -> None:
@@ -249,42 +258,6 @@ def test_pages_of_rows(world: World) -> None:
     assert job_store.epoch_metrics(world.db, fence.job_id) == []
     with pytest.raises(NotFound):
         job_store.step_metrics(world.db, fence.job_id, tenant_id="other")
-
-
-# -- Events ------------------------------------------------------------------------------------------
-
-
-def test_an_event_of_the_attempt(world: World) -> None:
-    fence = world.running()
-    job_store.record_event(world.db, fence, EventType.RESUME_VERIFIED, "Equal.", recorded=0.5, equal=True)
-    event = world.event(fence.job_id, "resume.verified")
-    assert (event.attempt, event.message, event.data) == (1, "Equal.", {"recorded": 0.5, "equal": True})
-
-
-@pytest.mark.parametrize("text", ["a NUL \0 here", "a lone surrogate \udc80 here", "\0" * 3, "\ud800\udfff"])
-def test_a_trainers_words_are_kept_whatever_they_hold(world: World, text: str) -> None:
-    """Names of files that are not UTF-8 come as lone surrogates; no database takes those, nor a NUL."""
-    fence = world.running()
-    job_store.record_event(world.db, fence, EventType.PARKED, text)
-    job_store.fail(world.db, fence, EndCause.TRAINER_ERROR, "trainer_error", text)
-    job = world.job(fence.job_id)
-    assert job.status == "failed"
-    for kept in (job.error_message, world.event(fence.job_id, "failed").message):
-        assert "here" in kept or "\\" in kept
-        assert "\0" not in kept
-        kept.encode()
-
-
-def test_writes_of_one_holder_at_once_number_their_events_without_gaps(world: World) -> None:
-    fence = world.running()
-
-    def tell(number: int) -> None:
-        job_store.record_event(world.db, fence, EventType.PARKED, str(number))
-
-    assert at_once(*[lambda n=n: tell(n) for n in range(12)]) == [None] * 12
-    told = job_store.job_events(world.db, fence.job_id, after=2)
-    assert [event.sequence for event in told] == list(range(3, 15))
-    assert sorted(int(event.message) for event in told) == list(range(12))
 
 
 def test_a_job_that_is_not_there_has_no_lease(world: World) -> None:

@@ -3,14 +3,21 @@
 import pytest
 
 from models import job_store
+from models.job_state import JobStatus
 from models.job_store import Fence
+from models.job_store.restarts import Restarted
 from tests.contract.world import LEASE, World, epoch_row, position, step_row
 
 
-def roll_back(world: World, fence: Fence) -> Fence | None:
-    after = job_store.roll_back(
+def asked_to_roll_back(world: World, fence: Fence) -> Restarted | JobStatus | None:
+    return job_store.roll_back(
         world.db, fence, "The loss became NaN at step 27.", device="cpu", lease_seconds=LEASE
     )
+
+
+def roll_back(world: World, fence: Fence) -> Fence | None:
+    after = asked_to_roll_back(world, fence)
+    assert not isinstance(after, JobStatus)
     return None if after is None else after.fence
 
 
@@ -63,7 +70,7 @@ def test_to_the_beginning_where_no_epoch_has_ended(world: World) -> None:
 
 def test_the_best_epoch_falls_with_the_epochs_that_are_abandoned(world: World) -> None:
     fence = running(world)
-    world.commit(fence, 10, epoch=1, val_loss=0.5)
+    first = world.commit(fence, 10, epoch=1, val_loss=0.5)
     # The second epoch ended without a checkpoint of its own; one within the third sealed it.
     checkpoint = world.checkpoint(25, epoch=3)
     job_store.commit_checkpoint(
@@ -78,7 +85,7 @@ def test_the_best_epoch_falls_with_the_epochs_that_are_abandoned(world: World) -
     assert world.job(fence.job_id).best_epoch == 2
     assert roll_back(world, fence) is not None
     job = world.job(fence.job_id)
-    assert (job.best_epoch, job.best_val_loss) == (1, 0.5)
+    assert (job.best_epoch, job.best_val_loss, job.best_checkpoint_id) == (1, 0.5, first)
 
 
 def test_retention_keeps_an_end_to_go_back_to(world: World) -> None:
@@ -99,11 +106,26 @@ def test_five_times_at_most(world: World) -> None:
     assert world.job(fence.job_id).status == "running", "what then happens is up to the worker"
 
 
-@pytest.mark.parametrize("request_", [job_store.cancel, job_store.pause])
-def test_whoever_asked_for_a_stop_gets_it_instead(world: World, request_: object) -> None:
+@pytest.mark.parametrize(("request_", "status"), [("cancel", "cancelled"), ("pause", "paused")])
+def test_whoever_asked_for_a_stop_gets_it_instead(world: World, request_: str, status: str) -> None:
     fence = running(world)
-    request_(world.db, fence.job_id)  # type: ignore[operator]
-    assert roll_back(world, fence) is None
+    kept = world.commit(fence, 5)
+    getattr(job_store, request_)(world.db, fence.job_id)
+    assert asked_to_roll_back(world, fence) == status
+    job = world.job(fence.job_id)
+    assert (job.status, job.error_code, job.committed_step) == (status, None, 5)
+    assert world.attempts(fence.job_id)[0].end_cause == status
+    assert world.checkpoints(fence.job_id) == {kept: "committed"}, "nothing was abandoned"
+
+
+def test_a_stop_counts_more_than_too_many_rollbacks(world: World) -> None:
+    fence: Fence | None = running(world)
+    for _ in range(5):
+        assert fence is not None
+        fence = roll_back(world, fence)
+    assert fence is not None
+    job_store.pause(world.db, fence.job_id)
+    assert asked_to_roll_back(world, fence) == JobStatus.PAUSED
 
 
 def test_too_little_memory_splits_the_batch_for_good(world: World) -> None:

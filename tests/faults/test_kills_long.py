@@ -11,8 +11,7 @@ import pytest
 
 from tests.faults.killing import Killer, report
 from tests.images import draw_dataset
-from tests.independent import hashes_of
-from tests.results import download_model, event_types, metrics_of
+from tests.results import event_types, expect_equal_results
 from tests.specs import full_fine_tune
 
 pytestmark = pytest.mark.long
@@ -50,16 +49,12 @@ def test_many_kills_with_stochastic_depth_and_commits_within_epochs(
             # Every third in a checkpoint write.
             (killer.in_checkpoint_write if number % 3 == 2 else killer.in_mid_epoch)()
             victims[number % len(victims)]()
-        killed = stack.await_status(job_id, "succeeded", seconds=60 + 10 * KILLS)
+        stack.await_status(job_id, "succeeded", seconds=60 + 10 * KILLS)
 
         attempts = stack.rows(f"/jobs/{job_id}/attempts")
         record_property("kills", report(killer.kills, attempts))
         assert len(killer.kills) == KILLS
-        assert killed["weights_sha256"] == untouched["weights_sha256"]
-        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
-        hashes = hashes_of(download_model(stack, job_id, tmp_path / "killed.pth"))
-        assert hashes["weights"] == killed["weights_sha256"]
-        assert hashes == hashes_of(download_model(stack, quiet, tmp_path / "quiet.pth"))
+        expect_equal_results(stack, job_id, quiet, tmp_path)
         with_uncommitted_work = sum(row["steps_redone"] > 0 for row in attempts)
         assert with_uncommitted_work >= KILLS / 2, "kills that cost nothing prove little"
         assert "determinism.mismatch" not in event_types(stack, job_id)

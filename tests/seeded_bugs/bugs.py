@@ -11,7 +11,10 @@ CHECKERS: dict[str, list[str]] = {
     "claims": ["tests/contract/test_claims.py", "-k", "sqlite"],
     "expiry": ["tests/contract/test_expiry.py", "-k", "sqlite"],
     "checkpoints": ["tests/contract/test_checkpoints.py", "-k", "sqlite"],
+    "best": ["tests/contract/test_best.py", "-k", "sqlite"],
     "progress": ["tests/contract/test_progress.py", "-k", "sqlite"],
+    "endings": ["tests/contract/test_endings.py", "-k", "sqlite"],
+    "events": ["tests/contract/test_events.py", "-k", "sqlite"],
     "expiry on PostgreSQL": ["tests/contract/test_expiry.py", "-k", "postgresql and clock"],
     "submission": ["tests/unit/api/test_submission.py"],
     "lease": ["tests/unit/worker/test_lease.py"],
@@ -47,6 +50,7 @@ class Bug:
 
 
 CHECKPOINTS, ENDINGS = "models/job_store/checkpoints.py", "models/job_store/endings.py"
+RESTARTS = "models/job_store/restarts.py"
 PROGRESS, REQUESTS = "models/job_store/progress.py", "models/job_store/requests.py"
 CLAIMS, TRAINING = "models/job_store/claims.py", "worker/training"
 LOCAL = "models/storage/local.py"
@@ -64,7 +68,7 @@ _PRUNE_FIRST = """    with db.writing() as early:
         let_go = _prune(early, db, kept, max(1, keep_last - 1)) if kept else []
     with db.writing() as tx:
         job = holding(tx, fence)
-        asked = Requests(job.cancel_requested, job.pause_requested)
+        asked = Requests.of(job)
 """
 _UNLINK_FIRST = """        rows = self._take_step_rows()
         for ref in sorted(self.storage.keys(f"jobs/{self.fence.job_id}/checkpoints"))[:-2]:
@@ -126,8 +130,7 @@ BUGS = [
         "            session.send(CheckpointRejected(ref.id, str(unusable)))\n", "",
         ("resume", "corruption")),
     Bug("pruning before the commit", CHECKPOINTS,
-        "    with db.writing() as tx:\n        job = holding(tx, fence)\n"
-        "        asked = Requests(job.cancel_requested, job.pause_requested)\n",
+        "    with db.writing() as tx:\n        job = holding(tx, fence)\n        asked = Requests.of(job)\n",
         _PRUNE_FIRST, ("state machine", "checkpoints")),
     Bug("step seed without the step", f"{TRAINING}/randomness.py",
         'derive(seed, "step", step, rank)', 'derive(seed, "step", rank)', ("randomness",)),
@@ -138,9 +141,9 @@ BUGS = [
         '**content["model_state_dict"], **{k: v for k, v in classifier.module.state_dict().items()\n'
         '        if "running_" in k}})', ("resume",)),
     # -- Harder ones ---------------------------------------------------------------------------------
-    Bug("restart that forgets requests", ENDINGS,
-        "_settled(job, JobStatus.FAILED if failures >= job.max_failures else JobStatus.RUNNING)",
-        "JobStatus.FAILED if failures >= job.max_failures else JobStatus.RUNNING", ("state machine",)),
+    Bug("restart that forgets requests", RESTARTS,
+        "settled(job, JobStatus.FAILED if is_spent else goes_on)",
+        "JobStatus.FAILED if is_spent else goes_on", ("state machine",)),
     Bug("replayed rows are kept, not replaced", PROGRESS,
         "tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))",
         "tx.execute(statement.on_conflict_do_nothing(index_elements=keys) if table is step_metrics\n"
@@ -151,18 +154,25 @@ BUGS = [
     Bug("expiry without a second look under the lock", ENDINGS,
         "fence.holds if found_dead else and_(fence.holds, _may_be_lost(db, lease_seconds))", "fence.holds",
         ("expiry",), is_quick=True),
-    Bug("equal beats the best", CHECKPOINTS,
-        'row["val_loss"] >= job.best_val_loss', 'row["val_loss"] > job.best_val_loss',
-        ("state machine", "checkpoints")),
+    Bug("equal beats the best", "models/job_store/standing.py",
+        ".order_by(epoch_metrics.c.val_loss, epoch_metrics.c.epoch)",
+        ".order_by(epoch_metrics.c.val_loss, epoch_metrics.c.epoch.desc())",
+        ("best", "state machine")),
     Bug("the best is pruned like any other", CHECKPOINTS,
-        "[row for row in committed[keep_last:] if row.id != best]", "committed[keep_last:]",
+        "[row for row in committed[keep_last:] if row.id not in kept]", "committed[keep_last:]",
         ("state machine",)),
     Bug("release that spends budget", ENDINGS,
-        "leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message)",
-        "leave(tx, db, job, to, _CAUSE_OF.get(to, cause), message, failures=job.failures + 1)",
+        "leave(tx, db, job, to, CAUSE_OF.get(to, cause), message)",
+        "leave(tx, db, job, to, CAUSE_OF.get(to, cause), message, failures=job.failures + 1)",
         ("state machine",)),
     Bug("a second effect after a lost reply to prepared", PROGRESS,
-        "        if _has_resumed(tx, fence):\n            return\n", "", ("state machine",)),
+        "        if _is_told(tx, fence, events.c.type == EventType.RESUME_STARTED):\n            return\n",
+        "", ("state machine",)),
+    Bug("rows beyond the weights that survive", ENDINGS,
+        "        drop_metrics_beyond(tx, job.id, job.committed_step)\n", "", ("endings",)),
+    Bug("an event is told again after a lost reply", PROGRESS,
+        "        if not _is_told(tx, fence, events.c.idempotency_key == key):\n", "        if True:\n",
+        ("events", "state machine")),
     Bug("idempotent commit that records again", CHECKPOINTS,
         '''            return Committed(asked, [])\n''',
         "            record(tx, db, job.id, EventType.CHECKPOINT_COMMITTED, 'Again.', attempt=job.attempt)\n"

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from models import job_store
 from models.database import Database
-from models.job_state import FINISHED, EventType, JobStatus
+from models.job_state import FINISHED, EndCause, EventType, JobStatus
 from models.job_store.fence import Fence
-from models.tables import epoch_metrics, events, jobs, step_metrics
+from models.tables import attempts, epoch_metrics, events, jobs, step_metrics
 from tests.contract import invariants
 from tests.simulation import fold
 from tests.simulation.kernel import kernel
@@ -142,6 +142,10 @@ class Oracles:
                     )
                 ).all()
                 assert not told, f"I3: {told}"
+                bugs = select(attempts.c.end_detail).where(
+                    attempts.c.job_id == job.id, attempts.c.end_cause == EndCause.WORKER_ERROR
+                )
+                assert not tx.execute(bugs).all(), f"a worker failed by itself with {job.id}"
                 assert job.exact, job.inexact_reasons
                 assert job.status in {*FINISHED, JobStatus.PAUSED}, f"I4: {job.id} is {job.status}"
                 if job.status == JobStatus.FAILED:

@@ -14,6 +14,7 @@ import models.job_store.submission
 import models.reconciler
 import models.storage.local
 import worker.attempt
+import worker.conclusion
 import worker.lease
 import worker.presence
 import worker.supervisor
@@ -87,6 +88,7 @@ def _replacements() -> list[tuple[Any, str, Any]]:
             "uuid": SimpleNamespace(uuid4=_uuid),
         },
         worker.attempt: time | log | random,
+        worker.conclusion: clock | log,
         worker.lease: clock | threading | log,
         worker.presence: threading | log,
         worker.sweep: log,

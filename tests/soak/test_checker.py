@@ -147,6 +147,10 @@ DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
         lambda p: p.change(events, events.c.sequence == 3, created_at=p.after_the_first_attempt()),
     ),
     "an attempt that never was": ("no_zombie_writes", lambda p: p.change(step_metrics, attempt=7)),
+    "a worker's bug": (
+        "no_bug_of_a_worker",
+        lambda p: p.change(attempts, attempts.c.attempt == 1, end_cause="worker_error", end_detail="Bug."),
+    ),
     "the committed step fell": (
         "committed_step_rises",
         lambda p: p.change(

@@ -118,26 +118,25 @@ class ModelJob:
             self.ends[row["epoch"]] = (self.attempt, row["val_loss"])
             self._sealed_by[row["epoch"]] = new if row["epoch"] == new.epoch else None
         if draft.epoch_rows:
-            self._rank({row["epoch"] for row in draft.epoch_rows})
+            self._rank()
         surplus = [c for c in self.usable[self.keep_last :] if c is not self.best_checkpoint]
         for checkpoint in surplus:
             checkpoint.status = "pruned"
         return surplus
 
-    def _rank(self, sealed: set[int]) -> None:
-        best = min(self.ends, key=lambda epoch: (self.ends[epoch][1], epoch))
-        if best != self.best_epoch or best in sealed:
-            found = self._sealed_by[best]
-            self.best_checkpoint = found if found and found.status == "committed" else None
+    def _rank(self) -> None:
+        """The best of the rows that there are."""
+        best = min(self.ends, key=lambda epoch: (self.ends[epoch][1], epoch), default=None)
+        found = None if best is None else self._sealed_by[best]
         self.best_epoch = best
+        self.best_checkpoint = found if found and found.status != "pruned" else None
 
     def finished(self) -> None:
         """Rows beyond the weights that survive belong to nothing."""
         final = self.committed_step
         self.steps = {step: row for step, row in self.steps.items() if step <= final}
         self.ends = {epoch: row for epoch, row in self.ends.items() if epoch * STEPS_PER_EPOCH <= final}
-        if self.best_epoch is not None and self.best_epoch not in self.ends:
-            self._rank(set())
+        self._rank()
         self.leave(JobStatus.SUCCEEDED)
 
     def settled(self, otherwise: JobStatus) -> JobStatus:

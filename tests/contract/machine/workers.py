@@ -10,6 +10,7 @@ from hypothesis.stateful import precondition, rule
 
 from models import job_store
 from models.host import Owner, ProcessId, boot_id, pid_namespace
+from models.identifiers import new_id
 from models.job_state import EndCause, EventType, JobStatus, Phase
 from models.job_store import Position, Requests
 from tests.contract.machine.hands import FATES, PICKS, Fate, one_of
@@ -78,8 +79,12 @@ class Workers(Training):
     # -- Meanwhile -------------------------------------------------------------------------------
 
     @precondition(lambda self: self.holders)
-    @rule(pick=PICKS, what=st.sampled_from(["renew", "renew", "progress", "trainer", "first step", "event"]))
-    def report(self, pick: int, what: str) -> None:
+    @rule(
+        pick=PICKS,
+        what=st.sampled_from(["renew", "renew", "progress", "trainer", "first step", "event", "dataset"]),
+        fate=FATES,
+    )
+    def report(self, pick: int, what: str, fate: Fate) -> None:
         holder = one_of(self.holding(), pick)
         fence, job = holder.fence, holder.job
         step = holder.step if holder.is_prepared else None
@@ -98,7 +103,21 @@ class Workers(Training):
             case "first step":
                 job_store.first_step(self.db, fence)
             case "event":
-                job_store.record_event(self.db, fence, EventType.PARKED, "Waited, then went on.")
+                key = new_id("evt")
+                self.write(
+                    fate,
+                    lambda: job_store.record_event(
+                        self.db, fence, key, EventType.PARKED, "Waited, then went on."
+                    ),
+                    repeatable=True,
+                )
+            case "dataset":
+                found = {"classes": ["iris"], "num_train": 2, "num_val": 1}
+                self.write(
+                    fate,
+                    lambda: job_store.dataset_checked(self.db, fence, "manifest.json", found),
+                    repeatable=True,
+                )
 
     # -- Its end ---------------------------------------------------------------------------------
 

@@ -1,13 +1,16 @@
 """A server made of a function, for everything that only has to talk to one."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from perdure import cli
 from perdure.client import Perdure
+from tests.unit.perdure.command_line import Run
 
 
 class FakeServer:
@@ -55,6 +58,27 @@ def client(server: FakeServer) -> Iterator[Perdure]:
     transport = httpx2.MockTransport(server)
     with Perdure("http://server.test", "secret", retry_seconds=5.0, transport=transport) as client:
         yield client
+
+
+@pytest.fixture
+def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line against the fake server: exit code, stdout, stderr."""
+
+    def connect(retry_seconds: float = 0.0) -> Perdure:
+        return Perdure("http://server.test", retry_seconds=0.0, transport=httpx2.MockTransport(server))
+
+    for module in ("jobs", "reading", "submit", "watch", "download", "drill", "fleet"):
+        monkeypatch.setattr(f"perdure.commands.{module}.connect", connect)
+
+    def invoke(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["perdure", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, captured.out, captured.err
+
+    return invoke
 
 
 @pytest.fixture(autouse=True)

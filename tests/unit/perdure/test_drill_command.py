@@ -1,15 +1,13 @@
 """`perdure drill`, `drain` and `enable`: what people read, and the exit codes."""
 
 import json
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-from perdure import cli, connection
-from perdure.client import Perdure
+from perdure import connection
+from tests.unit.perdure.command_line import Run
 
 ASKED = {"id": "drl_1", "job_id": "job_1", "fault": "kill_trainer", "status": "requested"}
 CARRIED_OUT = ASKED | {"status": "recovering", "attempt": 2, "carried_out_at": "2025-01-01T00:00:00Z"}
@@ -17,27 +15,11 @@ RECOVERED = CARRIED_OUT | {
     "status": "recovered", "detected_seconds": 0.04, "running_again_seconds": 0.61, "steps_redone": 12,
     "exact": True, "recovered": True,
 }  # fmt: skip
-Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def connect(retry_seconds: float = 0.0) -> Perdure:
-        return Perdure("http://server.test", retry_seconds=0.0, transport=httpx2.MockTransport(server))
-
-    for module in ("drill", "fleet"):
-        monkeypatch.setattr(f"perdure.commands.{module}.connect", connect)
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perdure.commands.drill.POLL_SECONDS", 0.001)
-
-    def invoke(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["perdure", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return code if isinstance(code, int) else 0, captured.out, captured.err
-
-    return invoke
 
 
 def follows(server: Any, *looks: dict[str, Any]) -> None:

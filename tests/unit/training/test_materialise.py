@@ -105,6 +105,13 @@ def request(job: Job, refs: tuple[FileRef, FileRef], target: Path) -> dict[str, 
     }  # fmt: skip
 
 
+def request_of_nothing(tmp_path: Path) -> dict[str, Any]:
+    """For files that are not there."""
+    ref = {"path": "x", "sha256": "00" * 32, "size_bytes": 1}
+    target = str(tmp_path / "w")
+    return {"storage_url": tmp_path.as_uri(), "checkpoint": ref, "frozen": ref, "destination": target}
+
+
 def test_its_answers_are_one_line(job: Job, tmp_path: Path) -> None:
     refs, target = parts(job.run().only(CheckpointWritten)), tmp_path / "whole.pth"
     good = ask(request(job, refs, target))
@@ -122,13 +129,7 @@ def test_its_answers_are_one_line(job: Job, tmp_path: Path) -> None:
 
 
 def test_without_torch_it_says_what_to_install(tmp_path: Path) -> None:
-    ref = {"path": "x", "sha256": "00" * 32, "size_bytes": 1}
-    asked = {
-        "storage_url": tmp_path.as_uri(),
-        "checkpoint": ref,
-        "frozen": ref,
-        "destination": str(tmp_path / "w"),
-    }
+    asked = request_of_nothing(tmp_path)
     done = ask(
         asked,
         "import sys, importlib.abc",
@@ -141,13 +142,7 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_nobody_works_for_a_parent_that_is_gone(tmp_path: Path) -> None:
-    ref = {"path": "x", "sha256": "00" * 32, "size_bytes": 1}
-    asked = {
-        "storage_url": tmp_path.as_uri(),
-        "checkpoint": ref,
-        "frozen": ref,
-        "destination": str(tmp_path / "w"),
-    }
+    asked = request_of_nothing(tmp_path)
     assert json.loads(ask(asked).stdout)["code"] == "checkpoint_damaged"
     done = ask(asked | {"parent_pid": 1})
     assert done.returncode == 1 and not done.stdout

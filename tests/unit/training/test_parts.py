@@ -13,6 +13,7 @@ from PIL import Image
 
 from models.errors import DatasetInvalid, NonFiniteLoss
 from models.job_spec import EarlyStopping
+from tests.independent import weights_sha256 as contract_weights_sha256
 from worker.messages import Failed, Finished, StepMetrics, Stopped
 from worker.training.images import Normalisation, evaluation_transform, training_transform
 from worker.training.images import decode as decode_image
@@ -25,17 +26,6 @@ from worker.training.snapshot import ALIGNMENT, Snapshot
 from worker.training.state import Patience, RunState
 from worker.training.weights_hash import weights_sha256
 from worker.wire import LineBuffer, decode
-
-
-def contract_weights_sha256(state_dict: dict[str, torch.Tensor]) -> str:
-    """As the public contract prints it."""
-    digest = hashlib.sha256()
-    for name in sorted(state_dict):
-        tensor = state_dict[name].detach().cpu().contiguous()
-        shape = ",".join(map(str, tensor.shape))
-        digest.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{shape}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def test_the_hash_of_weights_is_that_of_the_contract() -> None:

@@ -16,9 +16,11 @@ from models.settings import Settings
 from models.storage import LocalStorage
 from worker import attempt as module
 from worker.attempt import Attempt
+from worker.conclusion import Death
 from worker.messages import CheckpointWritten, FileRef, Slot
 from worker.stall_watch import StallWatch
-from worker.supervisor import Death, Supervisor, Turn
+from worker.supervisor import Supervisor
+from worker.turn import Turn
 
 FENCE = Fence("job_1", 1)
 NOTHING = Requests(cancel=False, pause=False)

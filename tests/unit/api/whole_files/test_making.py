@@ -7,12 +7,10 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from api.whole_files import MAX_PROCESSES, WholeFiles
@@ -20,59 +18,8 @@ from models import job_store
 from models.database import Database
 from models.errors import DownloadFailed
 from models.settings import Settings
-from models.tables import checkpoints
 from tests.servers.waiting import until
 from tests.unit.api.children import Children, Split
-
-
-@pytest.fixture
-def children(tmp_path: Path) -> Children:
-    (tmp_path / "children").mkdir()
-    return Children(tmp_path / "children")
-
-
-@pytest.fixture
-def options() -> dict[str, Any]:
-    """Of the service's WholeFiles; change it before ``client`` is asked for."""
-    return {"wait_seconds": 20.0, "limit_seconds": 30.0}
-
-
-@pytest.fixture(autouse=True)
-def _with_children(children: Children, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(folder: Path, storage_url: str) -> WholeFiles:
-        others = dict(options)
-        materialising = children.materialising(others.pop("limit_seconds"))
-        return WholeFiles(folder, storage_url, materialising=materialising, **others)
-
-    monkeypatch.setattr("api.app.WholeFiles", make)
-
-
-@pytest.fixture
-def split(
-    client: TestClient, submit: Callable[..., Any], worker: Any, db: Database, settings: Settings
-) -> Split:
-    job_id = submit(fault_tolerance={"keep_last": 4})["id"]
-    worker.claim()
-    worker.prepare()
-    ids = [worker.epoch(number, keep_last=4) for number in range(1, 4)]
-    root = Path(settings.storage_url.removeprefix("file://"))
-    frozen = os.urandom(3000)
-    path = f"jobs/{job_id}/frozen/abc.pth"
-    (root / path).parent.mkdir()
-    (root / path).write_bytes(frozen)
-    with db.writing() as tx:
-        tx.execute(
-            update(checkpoints).values(
-                frozen_path=path, frozen_sha256=hashlib.sha256(frozen).hexdigest(), frozen_size_bytes=3000
-            )
-        )
-    stored = {each: job_store.get_checkpoint(db, job_id, each).path for each in ids}
-    return Split(job_id, ids, {each: frozen + (root / path).read_bytes() for each, path in stored.items()})
-
-
-@pytest.fixture
-def cached(settings: Settings) -> Callable[[str], Path]:
-    return lambda name: settings.home / "cache/materialised" / name
 
 
 def test_a_download_is_whole_and_says_what_it_is(
@@ -208,88 +155,6 @@ def test_a_process_that_hangs_is_ended(
     problem(client.get(split.url()), 503, "download_failed")
     with pytest.raises(ProcessLookupError):
         os.kill(children.pids[0], 0)
-
-
-@pytest.mark.parametrize("options", [{"wait_seconds": 20.0, "limit_seconds": 30.0, "max_cache_bytes": 8000}])
-def test_the_least_recently_used_make_room(
-    client: TestClient, split: Split, children: Children, cached: Callable[[str], Path]
-) -> None:
-    client.get(split.url(0))
-    client.get(split.url(1))
-    past = time.time() - 60
-    os.utime(cached(f"{split.ids[0]}.json"), (past, past))
-    os.utime(cached(f"{split.ids[1]}.json"), (past + 1, past + 1))
-    client.get(split.url(0))  # used again
-    client.get(split.url(2))
-    assert {path.stem for path in cached("").glob("*.pth")} == {split.ids[0], split.ids[2]}
-    assert {path.stem for path in cached("").glob("*.json")} == {split.ids[0], split.ids[2]}
-    assert client.get(split.url(1)).content == split.whole[split.ids[1]]
-    assert len(children.pids) == 4
-
-
-def test_what_is_being_sent_may_be_let_go(
-    client: TestClient, split: Split, children: Children, settings: Settings, db: Database
-) -> None:
-    whole = WholeFiles(settings.home / "c", settings.storage_url, materialising=children.materialising())
-    row = job_store.get_checkpoint(db, split.job_id, split.ids[0])
-    with whole.open(row, whole.entry(row)) as stream:
-        for path in (settings.home / "c").iterdir():
-            path.unlink()
-        assert stream.read() == split.whole[split.ids[0]]
-    whole.close()
-
-
-@pytest.mark.parametrize("loss", ["gone", "another file", "shorter"])
-def test_a_file_that_is_not_the_described_one_is_made_again(
-    client: TestClient, split: Split, children: Children, cached: Callable[[str], Path], loss: str
-) -> None:
-    client.get(split.url())
-    file = cached(f"{split.ids[0]}.pth")
-    content = file.read_bytes()
-    file.unlink()
-    if loss != "gone":
-        file.write_bytes(b"x" * 4000 if loss == "another file" else content[:-1])
-    assert client.get(split.url()).content == content
-    assert len(children.pids) == 2
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"size_bytes": 1, "sha256": "x", "modified_ns": 2, "n": 3}']
-)
-def test_a_description_of_another_version_is_no_description(
-    client: TestClient, split: Split, cached: Callable[[str], Path], text: str
-) -> None:
-    client.get(split.url())
-    cached(f"{split.ids[0]}.json").write_text(text)
-    assert client.get(split.url()).content == split.whole[split.ids[0]]
-
-
-def test_a_folder_that_cannot_be_written_is_a_problem(
-    client: TestClient, split: Split, settings: Settings, problem: Any
-) -> None:
-    (settings.home / "cache").write_text("a file where a folder belongs")
-    assert "Free some space" in problem(client.get(split.url()), 503, "download_failed")["detail"]
-
-
-def test_two_services_share_a_home(
-    client: TestClient, split: Split, children: Children, settings: Settings, db: Database
-) -> None:
-    """Both make the same file at the same time: each is served, and what remains is whole."""
-    make = partial(WholeFiles, settings.home / "shared", settings.storage_url)
-    services = [make(materialising=children.materialising()) for _ in range(2)]
-    row = job_store.get_checkpoint(db, split.job_id, split.ids[0])
-    children.hold()
-    with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(service.entry, row) for service in services]
-        children.await_starts(2)
-        children.let_go()
-        for service, answer in zip(services, answers, strict=True):
-            with service.open(row, answer.result()) as stream:
-                assert stream.read() == split.whole[split.ids[0]]
-    names = {path.name for path in (settings.home / "shared").iterdir()}
-    assert names == {f"{split.ids[0]}.pth", f"{split.ids[0]}.json"}
-    for service in services:
-        service.close()
 
 
 def test_the_end_of_the_service_ends_its_processes(
