@@ -15,7 +15,7 @@ from models.database import Database
 from models.job_store import Fence
 from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics
 from tests.contract.world import WEIGHTS, World, epoch_row, owner, spec, step_row
-from tests.soak.checker import check
+from tests.soak.checker import Verdict, check
 from tests.soak.history import Entry, History, read_history
 
 EPOCHS, STEPS_PER_EPOCH = 2, 2
@@ -63,7 +63,6 @@ class Past:
 
     def finish(self, fence: Fence) -> None:
         job_store.finish(self.world.db, fence, WEIGHTS)
-        self.tell("finished", job_id=fence.job_id, goodput=0.5)
 
     # -- What may be wrong with it ---------------------------------------------------------------
 
@@ -76,6 +75,16 @@ class Past:
     def remove(self, table: Any, *where: Any) -> None:
         with self.world.db.writing() as tx:
             assert tx.execute(delete(table).where(table.c.job_id == self.job_id, *where)).rowcount > 0
+
+    def repeat(self, table: Any) -> None:
+        """Every row of it, in a table that has lost its key."""
+        with self.world.db.writing() as tx:
+            for statement in (
+                "CREATE TABLE without_key AS SELECT * FROM {0} UNION ALL SELECT * FROM {0}",
+                "DROP TABLE {0}",
+                "ALTER TABLE without_key RENAME TO {0}",
+            ):
+                tx.exec_driver_sql(statement.format(table.name))
 
     def file(self, step: int) -> Path:
         with self.world.db.reading() as tx:
@@ -117,16 +126,17 @@ def past(tmp_path: Path) -> Iterator[Past]:
 def test_a_sound_past(past: Past) -> None:
     past.leave_garbage(attempt=2)  # the newest attempt's is nobody's to clear away any more
     past.tell("downloaded", job_id=past.job_id, weights=WEIGHTS)
-    verdict = check(past.history, past.world.db, past.storage)
-    assert verdict.findings == []
-    assert verdict.report() == {
-        "findings": [], "jobs": 1, "attempts": 2, "goodput_mean": 0.5, "goodput_p10": 0.5
-    }  # fmt: skip
+    assert check(past.history, past.world.db, past.storage) == Verdict(
+        num_jobs=1, num_finished=1, num_identical=1, num_attempts=2, num_recoveries=1
+    )
 
 
 DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
-    "an epoch is lost": ("every_row_once", lambda p: p.remove(epoch_metrics, epoch_metrics.c.epoch == 1)),
-    "a step is lost": ("every_row_once", lambda p: p.remove(step_metrics, step_metrics.c.step == 3)),
+    "an epoch is lost": ("no_epoch_lost", lambda p: p.remove(epoch_metrics, epoch_metrics.c.epoch == 1)),
+    "a step is lost": ("no_step_lost", lambda p: p.remove(step_metrics, step_metrics.c.step == 3)),
+    "an epoch is there twice": ("no_metric_twice", lambda p: p.repeat(epoch_metrics)),
+    "a step is there twice": ("no_metric_twice", lambda p: p.repeat(step_metrics)),
+    "a step too many": ("metrics_equal", lambda p: p.change(step_metrics, step_metrics.c.step == 4, step=5)),
     "a loss differs": ("metrics_equal", lambda p: p.change(step_metrics, step_metrics.c.step == 3, loss=9.0)),
     "an accuracy differs": ("metrics_equal", lambda p: p.change(epoch_metrics, val_accuracy=0.123)),
     "other weights": ("weights_equal", lambda p: p.change(jobs, weights_sha256="00" * 32)),
@@ -145,6 +155,13 @@ DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
     "a zombie told something": (
         "no_zombie_writes",
         lambda p: p.change(events, events.c.sequence == 3, created_at=p.after_the_first_attempt()),
+    ),
+    "the database saw a zombie write": (
+        "no_zombie_writes",
+        lambda p: p.tell(
+            "zombie_write", job_id=p.job_id, what="step_metrics", attempt=1, holder=2, status="running",
+            written_at="12:00", writer="worker 1", holder_pid=4242,
+        ),
     ),
     "an attempt that never was": ("no_zombie_writes", lambda p: p.change(step_metrics, attempt=7)),
     "the committed step fell": (
@@ -173,6 +190,14 @@ DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
     "it never finished": ("finished", lambda p: p.change(jobs, **FAILED)),
 }  # fmt: skip
 FAILED = {"status": "failed", "error_code": "no_progress", "error_message": "No."}
+
+
+def test_the_zeros_are_counted(past: Past) -> None:
+    past.remove(epoch_metrics, epoch_metrics.c.epoch == 1)
+    past.repeat(step_metrics)
+    past.change(jobs, weights_sha256="00" * 32)
+    verdict = check(past.history, past.world.db, past.storage)
+    assert (verdict.num_lost_epochs, verdict.num_duplicate_metrics, verdict.num_identical) == (1, 4, 0)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
