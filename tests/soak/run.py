@@ -26,8 +26,10 @@ from tests.soak.schedule import Schedule
 from tests.soak.specs import LOADS
 from tests.soak.timeline import timeline
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 REFERENCE_SECONDS = 900.0
+#: For answers after the faults.
+PATIENCE_SECONDS = 180.0
 #: One download for so many seconds of faults, and one more, has its hash computed anew.
 SECONDS_PER_DOWNLOAD = 120.0
 
@@ -86,12 +88,16 @@ def _run_references(soak: Soak, fleet: Fleet, client: Client) -> None:
     ids = {name: client.submit(name, kind="reference") for name in LOADS[soak.load].specs}
 
     def done() -> bool:
-        rows = fleet.rows(select(jobs).where(jobs.c.id.in_(ids.values())))
-        assert all(row.status in {"queued", "running", "succeeded"} for row in rows), rows
-        return len(rows) == len(ids) and all(row.status == "succeeded" for row in rows)
+        found = {row.id: row for row in fleet.rows(select(jobs).where(jobs.c.id.in_(ids.values())))}
+        assert all(row.status in {"queued", "running", "succeeded"} for row in found.values()), found
+        for name, job_id in ids.items():
+            if (
+                job_id in found and found[job_id].attempt > 1
+            ):  # a machine that is busy enough disturbs by itself
+                ids[name] = client.submit(name, kind="reference")
+        return all(job_id in found and found[job_id].status == "succeeded" for job_id in ids.values())
 
     until(done, seconds=REFERENCE_SECONDS, what="the untouched runs", every=0.2)
-    assert {row.attempt for row in fleet.rows(select(jobs.c.attempt))} == {1}, "they were disturbed"
 
 
 def _all_ready(fleet: Fleet, client: Client) -> bool:
@@ -141,7 +147,7 @@ def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
     fleet.history.add("audited", writes=len(writes))
     done = fleet.rows(select(jobs).where(jobs.c.status == "succeeded").order_by(jobs.c.id))
     for row in done:
-        answer = client.ask("GET", f"/jobs/{row.id}", timeout=60.0)
+        answer = client.ask("GET", f"/jobs/{row.id}", timeout=PATIENCE_SECONDS)
         assert answer is not None and answer.status_code == 200, answer and answer.text
         fleet.history.add(
             "finished", job_id=row.id, goodput=answer.json()["goodput"],
@@ -149,7 +155,7 @@ def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
             finished_unix=row.finished_at.timestamp(),
         )  # fmt: skip
     for row in done[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
-        answer = client.ask("GET", f"/jobs/{row.id}/model/content", timeout=60.0)
+        answer = client.ask("GET", f"/jobs/{row.id}/model/content", timeout=PATIENCE_SECONDS)
         assert answer is not None and answer.status_code == 200, answer and answer.text
         file = soak.home / f"{row.id}.pth"
         file.write_bytes(answer.content)

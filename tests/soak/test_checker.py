@@ -1,6 +1,7 @@
 """The checker is silent about a sound past, and each kind of damage is found by the rule that is for it."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +18,7 @@ from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, st
 from tests.contract.world import WEIGHTS, World, epoch_row, owner, spec, step_row
 from tests.soak.checker import Verdict, check
 from tests.soak.history import Entry, History, read_history
+from tests.soak.timeline import timeline
 
 EPOCHS, STEPS_PER_EPOCH = 2, 2
 
@@ -34,7 +36,7 @@ class Past:
         return {finding.rule for finding in check(self.history, self.world.db, self.storage).findings}
 
     def tell(self, kind: str, **data: Any) -> None:
-        self.history.append({"kind": kind, **data})
+        self.history.append({"kind": kind, "unix": time.time(), **data})
 
     # -- How it came about -----------------------------------------------------------------------
 
@@ -217,6 +219,24 @@ def test_a_worker_that_was_lost_may_have_left_files(past: Past) -> None:
     past.change(attempts, attempts.c.attempt == 1, end_cause="worker_lost")
     past.leave_garbage(attempt=1)
     assert past.rules() == set()
+
+
+def test_the_timeline_of_a_job_has_the_faults_around_it_in_their_order(past: Past) -> None:
+    past.tell("fault", name="kill_api", api=1)
+    past.history.append({"kind": "fault", "unix": 0.0, "name": "long_before"})
+    lines = timeline(past.history, past.world.db, past.job_id)
+    assert lines == sorted(lines)
+    text = "\n".join(lines)
+    for said in (
+        "created",
+        "client  submitted key=key-1",
+        "attempt 1 of worker",
+        "restarted",
+        "kill_api api=1",
+    ):
+        assert said in text
+    assert "long_before" not in text
+    assert "key-0" not in text
 
 
 def test_a_history_outlives_a_kill_in_mid_line(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ def soak(tmp_path: Path, record_property: Any, **how: Any) -> None:
     shutil.rmtree(tmp_path / "soak")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_minute_of_chaos(tmp_path: Path, record_property: Any) -> None:
     soak(tmp_path, record_property, seconds=40, every_seconds=3, seed=17)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_five_minutes_of_chaos(tmp_path: Path, record_property: Any) -> None:
     soak(tmp_path, record_property, seconds=300, every_seconds=5, seed=18)
