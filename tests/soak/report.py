@@ -12,6 +12,8 @@ from tests.soak.history import Entry
 
 #: Of a broken job's timeline, from its end; the whole of it is in the folder.
 _SHOWN_LINES = 80
+#: Of one rule's findings about one job; ``report.json`` has all.
+_SHOWN_ALIKE = 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Report:
         goodput = self._goodput()
         return {
             "seed": begun["seed"],
-            "seconds": begun["seconds"],
+            "seconds": round(self._first("faults_end")["at"] - self._first("faults_begin")["at"], 1),
             "every_seconds": begun["every_seconds"],
             "load": begun["load"],
             "ended_early": self._first("faults_end")["early"],
@@ -140,7 +142,14 @@ class Report:
         )
 
     def _broken(self) -> list[str]:
-        lines = [f"BROKEN {f.rule} {f.job_id}: {f.detail}" for f in self.findings]
+        alike: dict[tuple[str, str], list[str]] = {}
+        for f in self.findings:
+            alike.setdefault((f.job_id, f.rule), []).append(f.detail)
+        lines = []
+        for (job_id, rule), details in alike.items():
+            lines += [f"BROKEN {rule} {job_id}: {detail}" for detail in details[:_SHOWN_ALIKE]]
+            if (more := len(details) - _SHOWN_ALIKE) > 0:
+                lines.append(f"BROKEN {rule} {job_id}: and {more} more of that kind")
         lines += [f"REFUSED {entry}" for entry in self.refused]
         for job_id, timeline in self.timelines.items():
             left_out = max(0, len(timeline) - _SHOWN_LINES)

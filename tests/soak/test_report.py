@@ -20,6 +20,7 @@ def finished(job_id: str, goodput: float, seconds: float, *, before_the_end: flo
 
 HISTORY = [
     told("soak", seed=7, seconds=1800, every_seconds=10, load="medium", load_average=[0.5, 0, 0], cores=2),
+    told("faults_begin") | {"at": 30.0},
     told("submitted", job_id="job_1"),
     told("submitted", job_id="job_2"),
     told("submitted", job_id="job_3"),
@@ -28,7 +29,7 @@ HISTORY = [
     told("fault", name="stop_worker", pid=2),
     told("thawed", superseded=True),
     told("thawed", superseded=False),
-    told("faults_end", early=False, load_average=[6.5, 0, 0]),
+    told("faults_end", early=False, load_average=[6.5, 0, 0]) | {"at": 1830.5},
     told("audited", writes=1234),
     finished("job_0", 1.0, 100),  # a reference
     finished("job_1", 0.9, 30),
@@ -56,18 +57,20 @@ def test_of_a_sound_soak() -> None:
 
 
 def test_of_a_broken_rule() -> None:
-    verdict = Verdict(
-        findings=[Finding("no_zombie_writes", "job_1", "attempt 1 wrote")], num_jobs=3, num_finished=3
-    )
+    findings = [Finding("no_zombie_writes", "job_1", f"attempt 1 wrote step {step}") for step in range(9)]
+    verdict = Verdict(findings=findings, num_jobs=3, num_finished=3)
     report = Report(Path("home"), HISTORY, verdict, {"job_1": ["12:00  fault  freeze_worker"]}, 2000.0)
     assert not report.is_good
-    assert report.figures["zombie_writes"] == 1
-    assert "BROKEN no_zombie_writes job_1: attempt 1 wrote" in report.text
+    assert report.figures["zombie_writes"] == 9
+    assert "BROKEN no_zombie_writes job_1: attempt 1 wrote step 2\n" in report.text
+    assert "BROKEN no_zombie_writes job_1: and 6 more of that kind\n" in report.text
     assert "12:00  fault  freeze_worker" in report.text
 
 
 def test_where_no_job_finished() -> None:
-    begun_and_ended = [entry for entry in HISTORY if entry["kind"] in {"soak", "faults_end", "audited"}]
+    begun_and_ended = [
+        entry for entry in HISTORY if entry["kind"] in {"soak", "faults_begin", "faults_end", "audited"}
+    ]
     report = Report(Path("home"), begun_and_ended, Verdict(), {}, 2000.0)
     assert "goodput                unknown" in report.text
 
