@@ -52,7 +52,7 @@ checkers: setup ## simulated schedules, seeded bugs, a soak of a minute, and all
 
 SECONDS ?= 1800
 soak: setup ## SECONDS of faults of every kind (half an hour unless told otherwise: make soak SECONDS=300 SEED=7)
-	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(SOAK)
 
 KILLS ?= 250
 soak-kills: setup ## four times KILLS random kills (250 each unless told otherwise: make soak-kills KILLS=1000)

@@ -11,19 +11,18 @@ from sqlalchemy import func, select
 from models.job_state import FINISHED
 from models.tables import jobs
 from tests.soak.fleet import Fleet
-from tests.soak.specs import SPECS
+from tests.soak.specs import Load
 
-#: Unfinished jobs at any time: more than there are workers, so that some wait.
-WANTED = 5
 PATIENCE_SECONDS = 3.0
 
 
 class Client(threading.Thread):
     """Keeps so many jobs in the service until it is stopped."""
 
-    def __init__(self, fleet: Fleet, seed: int) -> None:
+    def __init__(self, fleet: Fleet, load: Load, seed: int) -> None:
         super().__init__(name="client", daemon=True)
         self._fleet = fleet
+        self._load = load
         self._random = random.Random(f"client {seed}")
         self._stopping = threading.Event()
         self._http = httpx.Client(timeout=PATIENCE_SECONDS)
@@ -32,8 +31,8 @@ class Client(threading.Thread):
         unfinished = select(func.count()).where(jobs.c.status.not_in(FINISHED))
         while not self._stopping.wait(0.2):
             counted = self._fleet.rows(unfinished)
-            if counted and counted[0][0] < WANTED:
-                self.submit(self._random.choice(list(SPECS)))
+            if counted and counted[0][0] < self._load.num_unfinished:
+                self.submit(self._random.choice(list(self._load.specs)))
 
     def stop(self) -> None:
         """After the submission under way, which goes on until it is answered."""
@@ -45,7 +44,7 @@ class Client(threading.Thread):
         key = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
         self._fleet.history.add("submitting", key=key, spec=name)
         while True:
-            answer = self.ask("POST", "/jobs", json=SPECS[name], headers={"Idempotency-Key": key})
+            answer = self.ask("POST", "/jobs", json=self._load.specs[name], headers={"Idempotency-Key": key})
             if answer is not None and answer.status_code in {200, 201}:
                 job_id = str(answer.json()["id"])
                 self._fleet.history.add(kind, key=key, spec=name, job_id=job_id)

@@ -2,45 +2,38 @@
 
 import contextlib
 import heapq
-import os
-import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import psutil
 from sqlalchemy import select
 
-from models.job_state import JobStatus
 from models.queue import TASK_NAME, celery_app, queue_name
-from models.tables import checkpoints, jobs
+from models.tables import jobs
 from tests.servers.proxy import Proxy
+from tests.soak import store_faults
 from tests.soak.client import Client
 from tests.soak.fleet import LEASE_SECONDS, NUM_APIS, NUM_WORKERS, Fleet
+from tests.soak.schedule import Strike
 from tests.stack import kill_tree
 
 Told = dict[str, Any]
 
 
 class Chaos:
-    """One fault after another; the seed alone decides which, where, and for how long."""
+    """Carries out one strike after another, and knows what is to be ended when."""
 
-    def __init__(self, fleet: Fleet, client: Client, seed: int) -> None:
+    def __init__(self, fleet: Fleet, client: Client) -> None:
         self.fleet = fleet
         self.client = client
-        self.random = random.Random(seed)
         self._timers: list[tuple[float, int, Callable[[], object]]] = []
         self._num_timers = 0
-        self.num_faults = 0
 
-    def strike(self) -> None:
-        """The next fault of the schedule."""
-        [name] = self.random.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])
-        # Drawn here, whatever the fault makes of it, so that the schedule stays the same.
-        target, share = self.random.randrange(1_000_000), self.random.random()
-        told = FAULTS[name][1](self, target, share)
-        self.fleet.history.add("fault", name=name, **told)
-        self.num_faults += 1
+    def strike(self, strike: Strike) -> None:
+        told = FAULTS[strike.fault][1](self, strike.target, strike.share)
+        self.fleet.history.add("fault", name=strike.fault, **told)
 
     def tick(self) -> None:
         """End what has lasted long enough."""
@@ -48,8 +41,10 @@ class Chaos:
             heapq.heappop(self._timers)[2]()
 
     def end(self) -> None:
+        """No fault lasts beyond this."""
         self._timers.clear()
         self.fleet.heal()
+        store_faults.make_room(self.fleet)
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         self._num_timers += 1
@@ -70,7 +65,7 @@ class Chaos:
         return self._signal(target, signal.SIGTERM)
 
     def kill_worker(self, target: int, share: float) -> Told:
-        number = target % NUM_WORKERS
+        number = self._busy(target)
         kill_tree(self.fleet.workers[number].pid)
         return {"worker": number}
 
@@ -81,10 +76,20 @@ class Chaos:
 
     def freeze_worker(self, target: int, share: float) -> Told:
         """Past its lease, mostly; then it goes on where it was."""
-        number, seconds = target % NUM_WORKERS, LEASE_SECONDS * (0.5 + 1.5 * share)
+        number, seconds = self._busy(target), LEASE_SECONDS * (0.5 + 1.5 * share)
+        held = self.fleet.held_by(number)
         frozen = self.fleet.freeze(number)
-        self.later(seconds, lambda: self.fleet.thaw(frozen))
-        return {"worker": number, "seconds": seconds}
+        self.later(seconds, lambda: self._thaw(number, frozen, held))
+        return {"worker": number, "seconds": seconds, "held": held}
+
+    def freeze_trainer(self, target: int, share: float) -> Told:
+        """Alive without progress: its supervisor has to notice, and kills it."""
+        number = self._busy(target)
+        trainer = self.fleet.find(number, "trainer")
+        if trainer is None:
+            return {"nothing": True}
+        self.fleet.suspend([trainer])
+        return {"worker": number, "pid": trainer.pid}
 
     def kill_everything(self, target: int, share: float) -> Told:
         for process in [*self.fleet.workers, *self.fleet.apis]:
@@ -141,31 +146,19 @@ class Chaos:
     # -- Files -----------------------------------------------------------------------------------
 
     def corrupt_checkpoint(self, target: int, share: float) -> Told:
-        """The newest of a job that has epochs to go: it must never be needed for the result."""
-        newest = self.fleet.rows(
-            select(checkpoints.c.path, checkpoints.c.size_bytes)
-            .join(jobs, jobs.c.id == checkpoints.c.job_id)
-            .where(
-                jobs.c.status.in_([JobStatus.RUNNING, JobStatus.QUEUED]),
-                checkpoints.c.status == "committed",
-                checkpoints.c.step == jobs.c.committed_step,
-                checkpoints.c.epoch < jobs.c.epochs,
-                jobs.c.epochs_done < jobs.c.epochs,
-            )
-        )
-        if not newest:
-            return {"nothing": True}
-        victim = newest[target % len(newest)]
-        file = self.fleet.home / "storage" / victim.path
-        with contextlib.suppress(FileNotFoundError), file.open("r+b") as stream:
-            at = int(share * (victim.size_bytes - 1))
-            stream.seek(at)
-            [byte] = stream.read(1)
-            stream.seek(at)
-            stream.write(bytes([byte ^ 0xFF]))
-            stream.flush()
-            os.fsync(stream.fileno())
-        return {"path": victim.path, "at": at}
+        return store_faults.damage(self.fleet, target, lambda file: store_faults.flip_a_byte(file, share))
+
+    def delete_checkpoint(self, target: int, share: float) -> Told:
+        return store_faults.damage(self.fleet, target, lambda file: file.unlink())
+
+    def fill_store(self, target: int, share: float) -> Told:
+        """For one worker, or for all."""
+        seconds = LEASE_SECONDS * (0.3 + 0.7 * share)
+        numbers = range(NUM_WORKERS) if target % 2 else [self._busy(target)]
+        for number in numbers:
+            store_faults.fill(self.fleet, number)
+        self.later(seconds, lambda: store_faults.make_room(self.fleet))
+        return {"workers": list(numbers), "seconds": seconds}
 
     # -- Users -----------------------------------------------------------------------------------
 
@@ -185,21 +178,29 @@ class Chaos:
     def _proxy(self, target: int) -> Proxy:
         return self.fleet.proxies[target % len(self.fleet.proxies)]
 
+    def _busy(self, target: int) -> int:
+        """The first worker from the drawn one on that trains; the drawn one if none does."""
+        order = [(target + offset) % NUM_WORKERS for offset in range(NUM_WORKERS)]
+        return next((number for number in order if self.fleet.find(number, "trainer")), order[0])
+
     def _kill_part(self, part: str, target: int) -> Told:
-        """Of the first worker from the drawn one on that has such a part."""
-        for offset in range(NUM_WORKERS):
-            number = (target + offset) % NUM_WORKERS
-            process = self.fleet.find(number, part)
-            if process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-                return {"worker": number, "pid": process.pid}
-        return {"nothing": True}
+        number = self._busy(target)
+        process = self.fleet.find(number, part)
+        if process is None:
+            return {"nothing": True}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+        return {"worker": number, "pid": process.pid}
 
     def _signal(self, target: int, number: signal.Signals) -> Told:
-        worker = self.fleet.workers[target % NUM_WORKERS]
-        worker.send_signal(number)
-        return {"worker": target % NUM_WORKERS, "pid": worker.pid}
+        worker = self._busy(target)
+        self.fleet.workers[worker].send_signal(number)
+        return {"worker": worker, "pid": self.fleet.workers[worker].pid}
+
+    def _thaw(self, number: int, frozen: list[psutil.Process], held: tuple[str, int] | None) -> None:
+        superseded = held is not None and self.fleet.is_over(*held)
+        self.fleet.thaw(frozen)
+        self.fleet.history.add("thawed", worker=number, held=held, superseded=superseded)
 
     def _away(self, name: str, stop: Callable[[], None], seconds: float) -> Told:
         server = {"postgres": self.fleet.postgres, "valkey": self.fleet.valkey}[name]
@@ -220,7 +221,8 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "kill_worker": (6, Chaos.kill_worker),
     "stop_worker": (6, Chaos.stop_worker),
     "kill_api": (5, Chaos.kill_api),
-    "freeze_worker": (8, Chaos.freeze_worker),
+    "freeze_worker": (10, Chaos.freeze_worker),
+    "freeze_trainer": (2, Chaos.freeze_trainer),
     "kill_everything": (1, Chaos.kill_everything),
     "kill_broker": (3, Chaos.kill_broker),
     "restart_database": (4, Chaos.restart_database),
@@ -230,6 +232,20 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "cut_database": (5, Chaos.cut_database),
     "lose_reply": (8, Chaos.lose_reply),
     "partition_broker": (3, Chaos.partition_broker),
-    "corrupt_checkpoint": (5, Chaos.corrupt_checkpoint),
-    "change_mind": (5, Chaos.change_mind),
+    "corrupt_checkpoint": (4, Chaos.corrupt_checkpoint),
+    "delete_checkpoint": (3, Chaos.delete_checkpoint),
+    "fill_store": (4, Chaos.fill_store),
+    "change_mind": (6, Chaos.change_mind),
 }
+#: Those that end a process that trains, or one that it cannot train without.
+_KILLS = ("kill_trainer", "kill_zygote", "kill_supervisor", "kill_worker")
+
+
+def choose(words: Iterable[str]) -> dict[str, int]:
+    """The weights of what is named: single faults, ``kill``, ``all``. Raises ValueError."""
+    chosen = []
+    for word in words:
+        if word not in {"all", "kill", *FAULTS}:
+            raise ValueError(f"{word!r} is none of all, kill, {', '.join(FAULTS)}")
+        chosen += {"all": list(FAULTS), "kill": list(_KILLS)}.get(word, [word])
+    return {name: FAULTS[name][0] for name in FAULTS if name in chosen}

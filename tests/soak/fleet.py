@@ -7,19 +7,24 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from sqlalchemy import select
 
 from models.errors import DatabaseUnavailable
+from models.tables import attempts
 from tests.images import draw_dataset
 from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer
+from tests.soak.audit import Audit
 from tests.soak.history import History
 from tests.stack import Stack, kill_tree, tree
 
 NUM_APIS = 2
 NUM_WORKERS = 3
 LEASE_SECONDS = 6.0
+#: Long enough for a trainer that shares two cores with two others and with the tests beside the soak.
+STALL_SECONDS = 15.0
 
 
 class Fleet:
@@ -29,6 +34,7 @@ class Fleet:
         self.home = home
         self.history = history
         self.frozen: list[psutil.Process] = []
+        self.accounts: dict[int, str] = {}  #: of workers in the database, by process id
         self._stopped_on_purpose: set[str] = set()
         self._cleanup = contextlib.ExitStack()
 
@@ -40,8 +46,12 @@ class Fleet:
             #: One for the API processes together, and one for each worker.
             self.proxies = [cleanup.enter_context(Proxy(self.postgres.port)) for _ in range(1 + NUM_WORKERS)]
             broker = f"redis://127.0.0.1:{self.broker_proxy.port}/0"
-            self.stack = cleanup.enter_context(Stack(self.home, self.postgres.create_database(), broker))
+            url = self.postgres.create_database()
+            settings = {"PERDURE_STALL_SECONDS": str(STALL_SECONDS)}
+            self.stack = cleanup.enter_context(Stack(self.home, url, broker, settings))
+            self.audit = Audit(self.postgres, url.rpartition("/")[2], map(_account, range(NUM_WORKERS)))
             draw_dataset(self.home / "data/shapes", per_class=20)
+            draw_dataset(self.home / "data/many", per_class=200)
             self.ports = [free_port() for _ in range(NUM_APIS)]
             self.apis = [self._start_api(number) for number in range(NUM_APIS)]
             self.workers = [self._start_worker(number) for number in range(NUM_WORKERS)]
@@ -79,11 +89,14 @@ class Fleet:
 
     def freeze(self, number: int) -> list[psutil.Process]:
         processes = tree(self.workers[number].pid)
+        self.suspend(processes)
+        return processes
+
+    def suspend(self, processes: list[psutil.Process]) -> None:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
         self.frozen += processes
-        return processes
 
     def thaw(self, processes: list[psutil.Process]) -> None:
         for process in processes:
@@ -121,19 +134,40 @@ class Fleet:
         except DatabaseUnavailable:
             return []
 
+    def held_by(self, number: int) -> tuple[str, int] | None:
+        """The job and the attempt that a worker has, if it has one."""
+        mine = attempts.c.worker_pid == self.workers[number].pid
+        found = self.rows(
+            select(attempts.c.job_id, attempts.c.attempt).where(mine, attempts.c.ended_at.is_(None))
+        )
+        return (found[0].job_id, found[0].attempt) if found else None
+
+    def is_over(self, job_id: str, attempt: int) -> bool:
+        """Whether the ledger has closed that attempt."""
+        it = (attempts.c.job_id == job_id) & (attempts.c.attempt == attempt)
+        return bool(self.rows(select(attempts.c.attempt).where(it, attempts.c.ended_at.is_not(None))))
+
     # -- Details ---------------------------------------------------------------------------------
 
-    def _through(self, proxy: Proxy) -> dict[str, str]:
-        url = self.stack.db.engine.url.set(port=proxy.port)
+    def _through(self, proxy: Proxy, account: str = "postgres") -> dict[str, str]:
+        url = self.stack.db.engine.url.set(port=proxy.port, username=account)
         return {"PERDURE_DATABASE_URL": url.render_as_string(hide_password=False)}
 
     def _start_api(self, number: int) -> "subprocess.Popen[bytes]":
         return self.stack.start("api", **self._through(self.proxies[0]), PERDURE_PORT=str(self.ports[number]))
 
     def _start_worker(self, number: int) -> "subprocess.Popen[bytes]":
-        return self.stack.start("worker", **self._through(self.proxies[1 + number]))
+        account = _account(number)
+        worker = self.stack.start("worker", **self._through(self.proxies[1 + number], account))
+        self.accounts[worker.pid] = account
+        return worker
 
     def _end(self) -> None:
         for process in [*self.workers, *self.apis]:
             kill_tree(process.pid)
             process.wait(10)
+
+
+def _account(number: int) -> str:
+    """By which the database tells one worker's writes from another's; it is the same after a restart."""
+    return f"worker_{number}"

@@ -1,11 +1,13 @@
 """A soak from its first quiet runs to the verdict."""
 
+import contextlib
 import json
+import os
+import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 
@@ -13,15 +15,21 @@ from models.job_state import FINISHED, JobStatus
 from models.tables import jobs, metadata
 from tests.independent import weights_sha256_of
 from tests.servers.waiting import until
-from tests.soak.checker import Verdict, check
+from tests.soak.audit import zombie_writes
+from tests.soak.checker import check
 from tests.soak.client import Client
-from tests.soak.faults import Chaos
+from tests.soak.faults import Chaos, choose
 from tests.soak.fleet import Fleet
 from tests.soak.history import History, read_history
-from tests.soak.specs import SPECS
+from tests.soak.report import Report
+from tests.soak.schedule import Schedule
+from tests.soak.specs import LOADS
+from tests.soak.timeline import timeline
 
-START_SECONDS = 60.0
-REFERENCE_SECONDS = 180.0
+START_SECONDS = 180.0
+REFERENCE_SECONDS = 3600.0
+#: For answers after the faults.
+PATIENCE_SECONDS = 180.0
 #: One download for so many seconds of faults, and one more, has its hash computed anew.
 SECONDS_PER_DOWNLOAD = 120.0
 
@@ -32,50 +40,66 @@ class Soak:
 
     home: Path
     seconds: float
-    fault_every: float
+    every_seconds: float  #: between two faults, on average
     seed: int
-    drain_seconds: float = 300.0
+    faults: tuple[str, ...] = ("all",)
+    load: str = "short"
+    drain_seconds: float = 600.0
+    ended_early: threading.Event = field(default_factory=threading.Event)  #: set it, and no more faults come
 
     @property
     def history_path(self) -> Path:
         return self.home / "history.jsonl"
 
 
-def run(soak: Soak) -> dict[str, Any]:
-    """The report; its ``findings`` are empty when every rule held."""
+def run(soak: Soak) -> Report:
+    """Its ``findings`` are empty when every rule held."""
     began = time.monotonic()
     soak.home.mkdir(parents=True, exist_ok=True)
     history = History(soak.history_path)
-    history.add("soak", seed=soak.seed, seconds=soak.seconds, fault_every=soak.fault_every)
-    with Fleet(soak.home, history) as fleet:
-        client = Client(fleet, soak.seed)
-        chaos = Chaos(fleet, client, soak.seed)
-        _run_references(fleet, client)
-        quiet_seconds = time.monotonic() - began
+    history.add(
+        "soak", seed=soak.seed, seconds=soak.seconds, every_seconds=soak.every_seconds, faults=soak.faults,
+        load=soak.load, load_average=os.getloadavg(), cores=os.cpu_count(),
+    )  # fmt: skip
+    with Fleet(soak.home, history) as fleet, _evidence_if_it_breaks(soak, fleet):
+        client = Client(fleet, LOADS[soak.load], soak.seed)
+        chaos = Chaos(fleet, client)
+        _run_references(soak, fleet, client)
         client.start()
+        history.add("faults_begin")
         _rage(soak, fleet, chaos)
+        history.add("faults_end", early=soak.ended_early.is_set(), load_average=os.getloadavg())
         client.stop()
         _drain(soak, fleet, client)
         _note_results(soak, fleet, client)
         history.close()
-        verdict = check(read_history(soak.history_path), fleet.stack.db, fleet.home / "storage")
-        if verdict.findings:
-            _keep_evidence(soak, fleet, {finding.job_id for finding in verdict.findings})
-    return _report(soak, verdict, chaos, quiet_seconds, time.monotonic() - began)
+        told = read_history(soak.history_path)
+        verdict = check(told, fleet.stack.db, fleet.home / "storage")
+        broken = sorted({finding.job_id for finding in verdict.findings})
+        if broken:
+            _keep_evidence(soak, fleet, broken)
+        timelines = {job_id: timeline(told, fleet.stack.db, job_id) for job_id in broken}
+    return Report(soak.home, told, verdict, timelines, time.monotonic() - began)
 
 
-def _run_references(fleet: Fleet, client: Client) -> None:
+def _run_references(soak: Soak, fleet: Fleet, client: Client) -> None:
     """Every spec once, by a service that nobody disturbs."""
     until(lambda: _all_ready(fleet, client), seconds=START_SECONDS, what="the API processes to be ready")
-    ids = {name: client.submit(name, kind="reference") for name in SPECS}
+    ids = {name: client.submit(name, kind="reference") for name in LOADS[soak.load].specs}
 
     def done() -> bool:
-        rows = fleet.rows(select(jobs).where(jobs.c.id.in_(ids.values())))
-        assert all(row.status in {"queued", "running", "succeeded"} for row in rows), rows
-        return all(row.status == "succeeded" for row in rows)
+        if soak.ended_early.is_set():
+            raise KeyboardInterrupt  # there is nothing to judge yet
+        found = {row.id: row for row in fleet.rows(select(jobs).where(jobs.c.id.in_(ids.values())))}
+        assert all(row.status in {"queued", "running", "succeeded"} for row in found.values()), found
+        for name, job_id in ids.items():
+            if (
+                job_id in found and found[job_id].attempt > 1
+            ):  # a machine that is busy enough disturbs by itself
+                ids[name] = client.submit(name, kind="reference")
+        return all(job_id in found and found[job_id].status == "succeeded" for job_id in ids.values())
 
     until(done, seconds=REFERENCE_SECONDS, what="the untouched runs", every=0.2)
-    assert {row.attempt for row in fleet.rows(select(jobs.c.attempt))} == {1}, "they were disturbed"
 
 
 def _all_ready(fleet: Fleet, client: Client) -> bool:
@@ -84,14 +108,15 @@ def _all_ready(fleet: Fleet, client: Client) -> bool:
 
 
 def _rage(soak: Soak, fleet: Fleet, chaos: Chaos) -> None:
+    schedule = Schedule(soak.seed, choose(soak.faults), soak.every_seconds)
     ends_at = time.monotonic() + soak.seconds
-    strikes_at = time.monotonic() + soak.fault_every
-    while time.monotonic() < ends_at:
+    strikes_at = time.monotonic() + soak.every_seconds
+    while time.monotonic() < ends_at and not soak.ended_early.is_set():
         chaos.tick()
         fleet.mend()
         if time.monotonic() >= strikes_at:
-            chaos.strike()
-            strikes_at += soak.fault_every * chaos.random.uniform(0.5, 1.5)
+            chaos.strike(schedule.next())
+            strikes_at += schedule.pause_seconds()
         time.sleep(0.05)
     chaos.end()
     fleet.mend()
@@ -118,21 +143,39 @@ def _drain(soak: Soak, fleet: Fleet, client: Client) -> None:
 
 def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
     """What users get: the body of each job, and a few downloads whose hash is computed anew."""
-    ids = [row.id for row in fleet.rows(select(jobs.c.id).where(jobs.c.status == "succeeded"))]
-    for job_id in ids:
-        answer = client.ask("GET", f"/jobs/{job_id}")
-        if answer is not None and answer.status_code == 200:
-            fleet.history.add("finished", job_id=job_id, goodput=answer.json()["goodput"])
-    for job_id in ids[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
-        answer = client.ask("GET", f"/jobs/{job_id}/model/content", timeout=60.0)
+    writes = fleet.audit.writes()
+    for write in zombie_writes(writes, fleet.accounts):
+        fleet.history.add("zombie_write", **write)
+    fleet.history.add("audited", writes=len(writes))
+    done = fleet.rows(select(jobs).where(jobs.c.status == "succeeded").order_by(jobs.c.id))
+    for row in done:
+        answer = client.ask("GET", f"/jobs/{row.id}", timeout=PATIENCE_SECONDS)
         assert answer is not None and answer.status_code == 200, answer and answer.text
-        file = soak.home / f"{job_id}.pth"
+        fleet.history.add(
+            "finished", job_id=row.id, goodput=answer.json()["goodput"],
+            seconds=(row.finished_at - row.first_claimed_at).total_seconds() - row.paused_seconds,
+            finished_unix=row.finished_at.timestamp(),
+        )  # fmt: skip
+    for row in done[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
+        answer = client.ask("GET", f"/jobs/{row.id}/model/content", timeout=PATIENCE_SECONDS)
+        assert answer is not None and answer.status_code == 200, answer and answer.text
+        file = soak.home / f"{row.id}.pth"
         file.write_bytes(answer.content)
-        fleet.history.add("downloaded", job_id=job_id, weights=weights_sha256_of(file))
+        fleet.history.add("downloaded", job_id=row.id, weights=weights_sha256_of(file))
 
 
-def _keep_evidence(soak: Soak, fleet: Fleet, job_ids: set[str]) -> None:
-    """Every row of the jobs in question: the database ends with the soak."""
+@contextlib.contextmanager
+def _evidence_if_it_breaks(soak: Soak, fleet: Fleet) -> Iterator[None]:
+    """Also of a soak that does not get as far as its verdict: the database ends with it."""
+    try:
+        yield
+    except BaseException:
+        _keep_evidence(soak, fleet, [row.id for row in fleet.rows(select(jobs.c.id))])
+        raise
+
+
+def _keep_evidence(soak: Soak, fleet: Fleet, job_ids: list[str]) -> None:
+    """Every row of the jobs in question."""
     with (soak.home / "evidence.jsonl").open("w") as file:
         for table in metadata.sorted_tables:
             key = table.c.id if table is jobs else table.c.get("job_id")
@@ -140,25 +183,3 @@ def _keep_evidence(soak: Soak, fleet: Fleet, job_ids: set[str]) -> None:
                 continue
             for row in fleet.rows(select(table).where(key.in_(job_ids)).order_by(*table.primary_key)):
                 file.write(json.dumps({"table": table.name, **row._mapping}, default=str) + "\n")
-
-
-def _report(soak: Soak, verdict: Verdict, chaos: Chaos, quiet: float, total: float) -> dict[str, Any]:
-    told = read_history(soak.history_path)
-    return verdict.report() | {
-        "seed": soak.seed,
-        "history": str(soak.history_path),
-        "faults": chaos.num_faults,
-        "faults_by_name": dict(Counter(e["name"] for e in told if e["kind"] == "fault")),
-        "seconds_before_the_faults": round(quiet, 1),
-        "seconds_in_all": round(total, 1),
-        "refused": [entry for entry in told if entry["kind"] == "refused"],
-    }
-
-
-def describe(report: dict[str, Any]) -> str:
-    """For people: what was done, and each rule that did not hold."""
-    lines = [json.dumps({key: value for key, value in report.items() if key != "findings"}, indent=2)]
-    lines += [f"BROKEN {f['rule']} {f['job_id']}: {f['detail']}" for f in report["findings"]]
-    verdict = "Every rule held." if not report["findings"] else f"{len(report['findings'])} findings."
-    lines.append(f"{verdict} Seed {report['seed']}, history in {report['history']}")
-    return "\n".join(lines)

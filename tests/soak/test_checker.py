@@ -1,6 +1,7 @@
 """The checker is silent about a sound past, and each kind of damage is found by the rule that is for it."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,8 +16,9 @@ from models.database import Database
 from models.job_store import Fence
 from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics
 from tests.contract.world import WEIGHTS, World, epoch_row, owner, spec, step_row
-from tests.soak.checker import check
+from tests.soak.checker import Verdict, check
 from tests.soak.history import Entry, History, read_history
+from tests.soak.timeline import timeline
 
 EPOCHS, STEPS_PER_EPOCH = 2, 2
 
@@ -34,7 +36,7 @@ class Past:
         return {finding.rule for finding in check(self.history, self.world.db, self.storage).findings}
 
     def tell(self, kind: str, **data: Any) -> None:
-        self.history.append({"kind": kind, **data})
+        self.history.append({"kind": kind, "unix": time.time(), **data})
 
     # -- How it came about -----------------------------------------------------------------------
 
@@ -63,7 +65,6 @@ class Past:
 
     def finish(self, fence: Fence) -> None:
         job_store.finish(self.world.db, fence, WEIGHTS)
-        self.tell("finished", job_id=fence.job_id, goodput=0.5)
 
     # -- What may be wrong with it ---------------------------------------------------------------
 
@@ -76,6 +77,16 @@ class Past:
     def remove(self, table: Any, *where: Any) -> None:
         with self.world.db.writing() as tx:
             assert tx.execute(delete(table).where(table.c.job_id == self.job_id, *where)).rowcount > 0
+
+    def repeat(self, table: Any) -> None:
+        """Every row of it, in a table that has lost its key."""
+        with self.world.db.writing() as tx:
+            for statement in (
+                "CREATE TABLE without_key AS SELECT * FROM {0} UNION ALL SELECT * FROM {0}",
+                "DROP TABLE {0}",
+                "ALTER TABLE without_key RENAME TO {0}",
+            ):
+                tx.exec_driver_sql(statement.format(table.name))
 
     def file(self, step: int) -> Path:
         with self.world.db.reading() as tx:
@@ -117,16 +128,17 @@ def past(tmp_path: Path) -> Iterator[Past]:
 def test_a_sound_past(past: Past) -> None:
     past.leave_garbage(attempt=2)  # the newest attempt's is nobody's to clear away any more
     past.tell("downloaded", job_id=past.job_id, weights=WEIGHTS)
-    verdict = check(past.history, past.world.db, past.storage)
-    assert verdict.findings == []
-    assert verdict.report() == {
-        "findings": [], "jobs": 1, "attempts": 2, "goodput_mean": 0.5, "goodput_p10": 0.5
-    }  # fmt: skip
+    assert check(past.history, past.world.db, past.storage) == Verdict(
+        num_jobs=1, num_finished=1, num_identical=1, num_attempts=2, num_recoveries=1
+    )
 
 
 DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
-    "an epoch is lost": ("every_row_once", lambda p: p.remove(epoch_metrics, epoch_metrics.c.epoch == 1)),
-    "a step is lost": ("every_row_once", lambda p: p.remove(step_metrics, step_metrics.c.step == 3)),
+    "an epoch is lost": ("no_epoch_lost", lambda p: p.remove(epoch_metrics, epoch_metrics.c.epoch == 1)),
+    "a step is lost": ("no_step_lost", lambda p: p.remove(step_metrics, step_metrics.c.step == 3)),
+    "an epoch is there twice": ("no_metric_twice", lambda p: p.repeat(epoch_metrics)),
+    "a step is there twice": ("no_metric_twice", lambda p: p.repeat(step_metrics)),
+    "a step too many": ("metrics_equal", lambda p: p.change(step_metrics, step_metrics.c.step == 4, step=5)),
     "a loss differs": ("metrics_equal", lambda p: p.change(step_metrics, step_metrics.c.step == 3, loss=9.0)),
     "an accuracy differs": ("metrics_equal", lambda p: p.change(epoch_metrics, val_accuracy=0.123)),
     "other weights": ("weights_equal", lambda p: p.change(jobs, weights_sha256="00" * 32)),
@@ -145,6 +157,13 @@ DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
     "a zombie told something": (
         "no_zombie_writes",
         lambda p: p.change(events, events.c.sequence == 3, created_at=p.after_the_first_attempt()),
+    ),
+    "the database saw a zombie write": (
+        "no_zombie_writes",
+        lambda p: p.tell(
+            "zombie_write", job_id=p.job_id, what="step_metrics", attempt=1, holder=2, status="running",
+            written_at="12:00", writer="worker 1", holder_pid=4242,
+        ),
     ),
     "an attempt that never was": ("no_zombie_writes", lambda p: p.change(step_metrics, attempt=7)),
     "a worker's bug": (
@@ -179,6 +198,14 @@ DAMAGE: dict[str, tuple[str, Callable[[Past], object]]] = {
 FAILED = {"status": "failed", "error_code": "no_progress", "error_message": "No."}
 
 
+def test_the_zeros_are_counted(past: Past) -> None:
+    past.remove(epoch_metrics, epoch_metrics.c.epoch == 1)
+    past.repeat(step_metrics)
+    past.change(jobs, weights_sha256="00" * 32)
+    verdict = check(past.history, past.world.db, past.storage)
+    assert (verdict.num_lost_epochs, verdict.num_duplicate_metrics, verdict.num_identical) == (1, 4, 0)
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_found(past: Past, damage: str) -> None:
     rule, do = DAMAGE[damage]
@@ -196,6 +223,24 @@ def test_a_worker_that_was_lost_may_have_left_files(past: Past) -> None:
     past.change(attempts, attempts.c.attempt == 1, end_cause="worker_lost")
     past.leave_garbage(attempt=1)
     assert past.rules() == set()
+
+
+def test_the_timeline_of_a_job_has_the_faults_around_it_in_their_order(past: Past) -> None:
+    past.tell("fault", name="kill_api", api=1)
+    past.history.append({"kind": "fault", "unix": 0.0, "name": "long_before"})
+    lines = timeline(past.history, past.world.db, past.job_id)
+    assert lines == sorted(lines)
+    text = "\n".join(lines)
+    for said in (
+        "created",
+        "client  submitted key=key-1",
+        "attempt 1 of worker",
+        "restarted",
+        "kill_api api=1",
+    ):
+        assert said in text
+    assert "long_before" not in text
+    assert "key-0" not in text
 
 
 def test_a_history_outlives_a_kill_in_mid_line(tmp_path: Path) -> None:
