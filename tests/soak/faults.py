@@ -17,7 +17,7 @@ from models.tables import checkpoints, jobs
 from tests.servers.proxy import Proxy
 from tests.soak.client import Client
 from tests.soak.fleet import LEASE_SECONDS, NUM_APIS, NUM_WORKERS, Fleet
-from tests.stack import kill_tree
+from tests.stack import kill_tree, signal_all
 
 Told = dict[str, Any]
 
@@ -191,8 +191,7 @@ class Chaos:
             number = (target + offset) % NUM_WORKERS
             process = self.fleet.find(number, part)
             if process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+                signal_all([process], signal.SIGKILL)
                 return {"worker": number, "pid": process.pid}
         return {"nothing": True}
 

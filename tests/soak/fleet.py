@@ -1,6 +1,7 @@
 """The installation under chaos: two API processes, three workers, servers behind proxies."""
 
 import contextlib
+import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer
 from tests.soak.history import History
-from tests.stack import Stack, kill_tree, tree
+from tests.stack import Stack, command_line, kill_tree, signal_all, tree
 
 NUM_APIS = 2
 NUM_WORKERS = 3
@@ -79,18 +80,13 @@ class Fleet:
 
     def freeze(self, number: int) -> list[psutil.Process]:
         processes = tree(self.workers[number].pid)
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        signal_all(processes, signal.SIGSTOP)
         self.frozen += processes
         return processes
 
     def thaw(self, processes: list[psutil.Process]) -> None:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-            if process in self.frozen:
-                self.frozen.remove(process)
+        signal_all(processes, signal.SIGCONT)
+        self.frozen = [process for process in self.frozen if process not in processes]
 
     def heal(self) -> None:
         """No fault lasts beyond this; ``mend`` does the rest."""
@@ -104,9 +100,9 @@ class Fleet:
         processes = tree(self.workers[number].pid)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
-                is_zygote = "worker.zygote" in " ".join(process.cmdline())
+                is_zygote = "worker.zygote" in command_line(process)
                 parent = process.parent()
-                below = parent is not None and "worker.zygote" in " ".join(parent.cmdline())
+                below = parent is not None and "worker.zygote" in command_line(parent)
                 if (what == "zygote" and is_zygote and not below) or (what == "trainer" and below):
                     return process
         return None
@@ -135,5 +131,6 @@ class Fleet:
 
     def _end(self) -> None:
         for process in [*self.workers, *self.apis]:
-            kill_tree(process.pid)
-            process.wait(10)
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait(10)
