@@ -45,7 +45,8 @@ def test_one_update_in_five_is_refused(make_stack: Any, postgres: Any, quiet: Un
         quiet.check(stack, job_id)
         types = event_types(stack, job_id)
         assert types.count("claimed") == types.count("succeeded") == 1
-        assert types.count("checkpoint.committed") == EPOCHS
+        recorded = len(stack.rows(f"/jobs/{job_id}/checkpoints"))
+        assert types.count("checkpoint.committed") == recorded >= EPOCHS
 
 
 def test_a_deadlock_with_a_commit(make_stack: Any, postgres: Any, pace: Pace, quiet: Untouched) -> None:
