@@ -58,10 +58,10 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What kills hit and cost, and what schedules held, also where the tests ran in other processes."""
+    """What kills hit and cost, what schedules held, what was measured, also in other processes."""
     for test in terminalreporter.getreports("passed"):
         for name, value in test.user_properties:
-            if name in {"kills", "schedules"}:
+            if name in {"kills", "schedules", "measured"}:
                 terminalreporter.section(f"{name}: {test.nodeid}")
                 terminalreporter.write_line(str(value))
     caught = [

@@ -1,10 +1,11 @@
 """The service as real processes on this machine, to be broken: API, workers, broker, on any database."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,26 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Those that ended since they were listed are passed over, and so is whoever has their number now."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty for a process that ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def kill_tree(pid: int) -> None:
     """SIGKILL for all of it, frozen first so that nothing in it can react to the death of another part."""
     processes = tree(pid)
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for process in processes:
-            try:
-                process.send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
+    signal_all(processes, signal.SIGSTOP)
+    signal_all(processes, signal.SIGKILL)
     psutil.wait_procs(processes, timeout=10)
 
 
@@ -69,14 +81,15 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.http.close()
         for process in [*self.workers, *filter(None, [self.api])]:
-            kill_tree(process.pid)
-            process.wait(10)
+            if process.poll() is None:  # else its number may be another's by now
+                kill_tree(process.pid)
+                process.wait(10)
         self.db.close()
 
     # -- Processes -------------------------------------------------------------------------------
 
-    def start_api(self) -> None:
-        self.api = self.start("api")
+    def start_api(self, **environment: str) -> None:
+        self.api = self.start("api", **environment)
         until(self._is_ready, seconds=30, what="the API to be ready")
 
     def start_worker(self, *prefix: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -218,8 +218,7 @@ class Supervisor:
             self._drain_wake()
             now = time.monotonic()
             if ended is not None:
-                cause = EndCause.TRAINER_KILLED if ended.by_signal else EndCause.TRAINER_ERROR
-                return Death(cause, f"The trainer was {ended}.", now - attempt.last_heard_at)
+                return Death(ended.cause, f"The trainer was {ended}.", now - attempt.last_heard_at)
             if lease.lost:
                 raise LeaseLost
             # This thread itself was held up (SIGSTOP, a slow database): no trainer's fault.

@@ -16,7 +16,9 @@ from typing import Protocol
 import psutil
 
 from models.host import ProcessId
+from models.job_state import EndCause
 from worker.messages import FromTrainer, Task, ToTrainer
+from worker.oom_kills import oom_kills
 from worker.wire import LineBuffer, decode, encode
 from worker.zygote_keeper import ZygoteKeeper, trainer_environment
 
@@ -28,12 +30,22 @@ class Exit:
     """How a trainer ended; ``status`` is a wait status, None when nobody was left to collect it."""
 
     status: int | None
+    out_of_memory: bool = False  #: by the kernel, whose signal looks like anybody's
 
     @property
     def by_signal(self) -> bool:
         return self.status is None or os.WIFSIGNALED(self.status)
 
+    @property
+    def cause(self) -> EndCause:
+        """As the ledger has it."""
+        if self.out_of_memory:
+            return EndCause.OUT_OF_MEMORY
+        return EndCause.TRAINER_KILLED if self.by_signal else EndCause.TRAINER_ERROR
+
     def __str__(self) -> str:
+        if self.out_of_memory:
+            return "killed by the kernel, since memory ran out: use a smaller batch_size, or allow it more"
         if self.status is None:
             return "killed together with its zygote"
         if os.WIFSIGNALED(self.status):
@@ -66,6 +78,7 @@ class _Piped:
         self._outbox_open = True
         self._sending = threading.Lock()  # a late heartbeat must not hit the number of a closed pipe
         self._is_closed = False
+        self._oom_kills = oom_kills()
         os.set_blocking(inbox, False)
         os.set_blocking(outbox, False)
 
@@ -90,6 +103,11 @@ class _Piped:
             for line in self._buffer.feed(data):
                 yield decode(line)  # type: ignore[misc]
 
+    def _exit(self, status: int | None) -> Exit:
+        """Whoever ends a trainer by SIGKILL may be the kernel, which counts what it kills."""
+        killed = status is None or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+        return Exit(status, out_of_memory=killed and (oom_kills() or 0) > (self._oom_kills or 0))
+
     def has_ended(self) -> bool:
         return bool(select.select([self._exit_fd], [], [], 0)[0])
 
@@ -111,7 +129,7 @@ class ForkedTrainer(_Piped):
         super().__init__(inbox, outbox, _identify(forked.pid), forked.pidfd)
 
     def exited(self) -> Exit | None:
-        return Exit(self._keeper.exit_status(self.id.pid)) if self.has_ended() else None
+        return self._exit(self._keeper.exit_status(self.id.pid)) if self.has_ended() else None
 
     def signal(self, number: int) -> None:
         """By pidfd, so that no other process can be hit; no error for one that is gone."""
@@ -149,7 +167,7 @@ class SpawnedTrainer(_Piped):
         code = self._process.poll()
         if code is None:
             return None
-        return Exit(-code if code < 0 else code << 8)
+        return self._exit(-code if code < 0 else code << 8)
 
     def signal(self, number: int) -> None:
         """To our own child, which nobody but us collects; no error for one that is gone."""

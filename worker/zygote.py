@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from worker.process_guard import die_with_parent, leave_terminal_signals
+from worker.process_guard import be_first_to_go, die_with_parent, leave_terminal_signals
 from worker.wire import read_task
 
 MAX_REQUEST = 4096
@@ -86,6 +86,7 @@ class Zygote:
     def _become_trainer(self, zygote: int, inbox: int, outbox: int, log: int) -> NoReturn:
         try:
             die_with_parent(zygote)
+            be_first_to_go()
             os.setsid()
             self._selector.close()
             self._channel.close()

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Float, and_, cast, func, or_, select, update
 
 from models.database import Database
 from models.errors import LeaseLost, NoProgress
-from models.host import ProcessId, boot_id, pid_namespace
+from models.host import ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
 from models.job_store.fence import Fence, JobRow, holding, record, storable
 from models.job_store.standing import best_epoch, drop_metrics_beyond
@@ -14,6 +14,8 @@ from models.tables import attempts, jobs, workers
 
 #: Worker losses without progress after which a job is held to be what kills them.
 MAX_LOSSES = 10
+#: An answer that took longer than this, and than half a lease, may come from before an outage.
+LATE_SECONDS = 1.0
 
 _EVENT_OF = {
     JobStatus.QUEUED: EventType.RELEASED,
@@ -69,6 +71,7 @@ def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -
 
     Answers the ids of the jobs that were taken back. Idempotent; safe to run everywhere at once.
     """
+    asked_at = boot_time_clock()
     with db.reading() as tx:
         suspects = tx.execute(
             select(jobs.c.id, jobs.c.attempt)
@@ -77,6 +80,10 @@ def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -
             .limit(limit)
         ).all()
         neighbours = tx.execute(select(jobs).where(_owned_on_this_host())).all()
+    # A question that was under way when the database went out of reach arrives when it is back, beside the
+    # renewals that were held up likewise, and must not win against them.
+    if boot_time_clock() - asked_at > max(LATE_SECONDS, lease_seconds / 2):
+        return []
     dead = {
         (job.id, job.attempt)
         for job in neighbours

@@ -14,6 +14,7 @@ from models.errors import LeaseLost
 from models.host import Owner, ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.identifiers import new_id
 from models.job_state import EndCause
+from models.job_store import endings
 from models.job_store.endings import MAX_LOSSES
 from models.tables import jobs
 from tests.contract.world import LEASE, World, at_once, owner
@@ -281,6 +282,18 @@ def test_after_the_server_was_away_nothing_expires_for_one_lease(world: World) -
         )
     assert job_store.expire_lost_leases(world.db, uptime + 60.0) == []
     assert job_store.expire_lost_leases(world.db, uptime / 2) == [fence.job_id]
+
+
+def test_a_question_that_an_outage_held_up_takes_nothing_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives together with the renewals of workers that were cut off, too."""
+    fence = world.running(lease=-1.0)
+    clock = iter([100.0, 100.0 + 2 * endings.LATE_SECONDS])
+    with monkeypatch.context() as outage:
+        outage.setattr(endings, "boot_time_clock", lambda: next(clock))
+        assert world.expire() == []
+    assert world.expire() == [fence.job_id]
 
 
 def test_a_crash_between_claim_and_first_word_is_like_any_loss(world: World) -> None:

@@ -182,8 +182,9 @@ class Composed:
     def stop(self) -> None:
         self.http.close()
         for process in self.running:
-            kill_tree(process.pid)
-            process.wait(10)
+            if process.poll() is None:  # else its number may be another's by now
+                kill_tree(process.pid)
+                process.wait(10)
 
     def job(self, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = self.http.get(f"/jobs/{job_id}").json()

@@ -1,22 +1,33 @@
-"""Trainer processes without a service around them, for faults that need nothing else of it."""
+"""What tests of faults share: trainers without a service around them, results of jobs left alone."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.faults import usual_job
+from tests.faults.sabotage import Pace
+from tests.faults.untouched import Untouched, UntouchedRuns
+from tests.servers.valkey import ValkeyServer
 from tests.unit.training.conftest import data_root, forker, new_job, painted, start
 
 __all__ = ["data_root", "forker", "new_job", "painted", "start"]
 
 
-#: Too slow, or too new, for the quarter of an hour of `make test`; `make checkers` runs them.
-BEYOND_THE_QUARTER_HOUR = {
-    "test_bad_worker", "test_broker_partitions", "test_clock_skew", "test_database_refusals", "test_drain",
-    "test_drills", "test_lost_replies", "test_many_lost", "test_partitions", "test_poison", "test_stalls",
-}  # fmt: skip
+@pytest.fixture(scope="session")
+def untouched(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyServer) -> UntouchedRuns:
+    """``untouched(spec, per_class=50)``: what such a job comes to."""
+    return UntouchedRuns(lambda: tmp_path_factory.mktemp("untouched"), valkey.url)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.stem in BEYOND_THE_QUARTER_HOUR:
-            item.add_marker(pytest.mark.long)
+@pytest.fixture
+def quiet(untouched: UntouchedRuns) -> Untouched:
+    """What the usual job comes to."""
+    return untouched(usual_job.SPEC, per_class=usual_job.PER_CLASS)
+
+
+@pytest.fixture
+def pace(tmp_path: Path) -> Pace:
+    """Of the trainers of whatever is started with its environment."""
+    folder = tmp_path / "pace"
+    folder.mkdir()
+    return Pace(folder)

@@ -11,7 +11,7 @@ import psutil
 from models import job_store
 from models.host import ProcessId
 from tests.servers.waiting import until
-from tests.stack import Stack, kill_tree
+from tests.stack import Stack, command_line, kill_tree
 
 #: Seconds waited after a commit, so that a kill falls anywhere within an epoch of a second or so.
 SOMEWHERE_IN_THE_EPOCH = (0.1, 0.9)
@@ -85,7 +85,7 @@ class Killer:
     def zygote(self) -> None:
         attempt = self.attempt()
         zygote = psutil.Process(attempt.trainer_pid).parent()
-        assert "worker.zygote" in " ".join(zygote.cmdline())
+        assert "worker.zygote" in command_line(zygote)
         self._note("zygote")
         zygote.kill()
         self._await_recovery(attempt)
@@ -122,7 +122,7 @@ class Killer:
     # -- Afterwards ------------------------------------------------------------------------------
 
     def _note(self, victim: str) -> None:
-        row = self.row()
+        row = self._unfinished()
         self.kills.append(Kill(victim, row.phase or "", row.step, row.committed_step, row.attempt))
 
     def _restart_worker(self, pid: int) -> None:

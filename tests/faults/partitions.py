@@ -12,11 +12,9 @@ from models import job_store
 from models.tables import jobs
 from tests.servers.proxy import Proxy
 from tests.servers.waiting import until
-from tests.stack import Stack, tree
+from tests.stack import Stack, command_line, tree
 
 LEASE_SECONDS = 6.0  #: as in tests/stack.py
-#: A process that only waits for a word uses next to nothing; one that trains, a core.
-IDLE_CPU_SECONDS = 0.15
 
 
 def database_through(proxy: Proxy, stack: Stack) -> dict[str, str]:
@@ -36,7 +34,7 @@ def on_another_host() -> tuple[str, ...]:
 def trainer_below(worker: "subprocess.Popen[bytes]") -> psutil.Process | None:
     """The one trainer of this worker: its zygote's child."""
     processes = tree(worker.pid)
-    zygotes = {process.pid for process in processes if "worker.zygote" in _said(process)}
+    zygotes = {process.pid for process in processes if "worker.zygote" in command_line(process)}
     for process in processes:
         try:
             if process.ppid() in zygotes and process.status() != psutil.STATUS_ZOMBIE:
@@ -44,15 +42,6 @@ def trainer_below(worker: "subprocess.Popen[bytes]") -> psutil.Process | None:
         except psutil.NoSuchProcess:
             continue
     return None
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """What it has computed so far; that of a process that is gone does not grow any more."""
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def lease_left(stack: Stack, job_id: str) -> float:
@@ -79,10 +68,3 @@ def await_steps(stack: Stack, job_id: str, more_than: int) -> Any:
         return row if row.step > more_than else None
 
     return until(look, seconds=60, what=f"steps beyond {more_than}")
-
-
-def _said(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""

@@ -1,6 +1,7 @@
-"""Workers whose trainers break from the inside; ``saboteur/sitecustomize.py`` says how."""
+"""Workers whose trainers break, or dawdle, from the inside; ``saboteur/sitecustomize.py`` says how."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -10,3 +11,32 @@ def python_path() -> str:
     """A PYTHONPATH under which the interpreters of a stack load the saboteur, and find its modules."""
     saboteur = Path(__file__).with_name("saboteur")
     return os.pathsep.join([str(saboteur), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A hold on the trainers of a stack, so that a job on any machine still runs when a fault begins.
+
+    What they do is seen in the folder, too, where no database, broker or supervisor is in between.
+    """
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the workers whose trainers it holds."""
+        return {"PYTHONPATH": python_path(), "SABOTAGE_PACE": str(self.folder)}
+
+    def dawdle(self) -> None:
+        (self.folder / "dawdle").touch()
+
+    def hurry(self) -> None:
+        (self.folder / "dawdle").unlink()
+
+    def num_steps(self, attempt: int = 1) -> int:
+        """So many this attempt has done so far, whoever was told of them."""
+        try:
+            journal = (self.folder / "steps").read_text()
+        except FileNotFoundError:
+            return 0
+        return journal.splitlines().count(str(attempt))

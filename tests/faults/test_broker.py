@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 import redis
 
+from tests.faults.sabotage import python_path
 from tests.images import draw_dataset
 from tests.specs import full_fine_tune
 
@@ -38,3 +40,16 @@ def test_jobs_are_accepted_and_run_while_the_broker_is_away(make_stack: Any, val
         finally:
             valkey.start()
         stack.await_status(stack.submit(full_fine_tune(1)), "succeeded")
+
+
+def test_an_api_that_dies_between_the_commit_and_the_bell(make_stack: Any) -> None:
+    with make_stack("sqlite", PYTHONPATH=python_path()) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=10)
+        stack.start_worker()
+        stack.start_api(SABOTAGE="exit-before-bell")
+        with pytest.raises(httpx.TransportError):
+            stack.submit(full_fine_tune(1))
+        assert stack.api.wait(10) == 1
+        stack.start_api()
+        [job] = stack.rows("/jobs")
+        assert stack.await_status(job["id"], "succeeded")["attempt"] == 1

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.faults.partitions import await_commit
+from tests.faults.partitions import LEASE_SECONDS
+from tests.faults.sabotage import Pace
+from tests.faults.untouched import Untouched
+from tests.faults.usual_job import PER_CLASS, under_way
 from tests.images import draw_dataset
-from tests.results import metrics_of
 from tests.servers.waiting import until
-from tests.specs import full_fine_tune
 from tests.stack import Stack, kill_tree
 
-EPOCHS = 5
-LEASE_SECONDS = 3.0
 #: The one for programs of many threads.
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
              "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1")  # fmt: skip
@@ -46,39 +45,32 @@ def test_the_wall_clock_alone_is_off() -> None:
 
 
 @pytest.mark.parametrize("hours", [1, pytest.param(-1, marks=pytest.mark.long)])
-def test_no_early_theft(hours: int, make_stack: Any) -> None:
+def test_no_early_theft(hours: int, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     environment = skewed(hours)
-    with make_stack(
-        "postgresql", PERDURE_LEASE_SECONDS=str(LEASE_SECONDS), PERDURE_HEARTBEAT_SECONDS="1"
-    ) as stack:
-        draw_dataset(stack.home / "data/shapes", per_class=50)
+    with make_stack("postgresql", **pace.environment) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
         stack.start_api()
-        right = stack.start_worker()
-        until(lambda: len(stack.rows("/workers")) == 1, seconds=40, what="the worker to be there")
-        wrong = stack.start_worker(**environment)
+        workers = [stack.start_worker(), stack.start_worker(**environment)]
         until(lambda: len(stack.rows("/workers")) == 2, seconds=40, what="both workers")
+        both = [under_way(stack, pace), under_way(stack, pace)]
+        holders = {stack.rows(f"/jobs/{job_id}/attempts")[0]["worker_pid"] for job_id in both}
+        assert holders == {worker.pid for worker in workers}, "each worker has one"
         began = time.monotonic()
-        both = [stack.submit(full_fine_tune(EPOCHS)) for _ in range(2)]
-        done = [stack.await_status(job_id, "succeeded") for job_id in both]
-        assert time.monotonic() - began > LEASE_SECONDS, "nobody had time to steal"
-        assert [job["attempt"] for job in done] == [1, 1], "a lease was taken that was not over"
-        holders = {stack.rows(f"/jobs/{job_id}/attempts")[0]["worker_id"] for job_id in both}
-        assert len(holders) == 2, "each worker had one"
+        until(lambda: time.monotonic() - began > 1.25 * LEASE_SECONDS, what="time enough to steal")
+        assert [stack.job(job_id)["attempt"] for job_id in both] == [1, 1], "a lease that was not over"
 
         # And when one is lost, the other takes over and ends with the same bits.
-        job_id = taken_over(stack, right, wrong)
-        assert stack.job(job_id)["weights_sha256"] == done[0]["weights_sha256"]
-        assert metrics_of(stack, job_id) == metrics_of(stack, both[0])
-        assert done[0]["weights_sha256"] == done[1]["weights_sha256"]
+        lost = workers[0]
+        kill_tree(lost.pid)
+        lost.wait(10)
+        pace.hurry()
+        done = {stack.rows(f"/jobs/{job_id}/attempts")[0]["worker_pid"]: finished(stack, job_id)
+                for job_id in both}  # fmt: skip
+        assert done == {workers[0].pid: 2, workers[1].pid: 1}
+        for job_id in both:
+            quiet.check(stack, job_id)
 
 
-def taken_over(stack: Stack, right: Any, wrong: Any) -> str:
-    """A job that the one worker began and the other finished."""
-    job_id = stack.submit(full_fine_tune(EPOCHS))
-    await_commit(stack, job_id)
-    holder = stack.rows(f"/jobs/{job_id}/attempts")[-1]
-    lost = next(worker for worker in (right, wrong) if worker.pid == holder["worker_pid"])
-    kill_tree(lost.pid)
-    lost.wait(10)
-    assert stack.await_status(job_id, "succeeded")["attempt"] == 2
-    return job_id
+def finished(stack: Stack, job_id: str) -> int:
+    """After so many attempts."""
+    return int(stack.await_status(job_id, "succeeded")["attempt"])

@@ -7,13 +7,15 @@ import pytest
 
 from models import job_store
 from tests.faults.killing import Killer
+from tests.faults.untouched import UntouchedRuns
+from tests.faults.usual_job import PER_CLASS
 from tests.images import draw_dataset
-from tests.results import event_types, metrics_of
+from tests.results import event_types
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
 from tests.stack import Stack
 
-EPOCHS = 30
+EPOCHS = 14
 
 
 def drill(stack: Stack, job_id: str, fault: str) -> dict[str, Any]:
@@ -31,18 +33,19 @@ def drill(stack: Stack, job_id: str, fault: str) -> dict[str, Any]:
     return report
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@pytest.mark.timeout(400)
-def test_every_drill_is_survived_and_free(kind: str, make_stack: Any, record_property: Any) -> None:
+# What differs between the databases is in the contract suite.
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def test_every_drill_is_survived_and_free(
+    kind: str, make_stack: Any, record_property: Any, untouched: UntouchedRuns
+) -> None:
+    # With a budget of a single failure, any drill that counted would end the job.
+    spec = full_fine_tune(EPOCHS, fault_tolerance={"max_failures": 1})
+    quiet = untouched(spec, per_class=PER_CLASS)
     with make_stack(kind, PERDURE_DRILLS="true", PERDURE_STALL_SECONDS="3") as stack:
-        draw_dataset(stack.home / "data/shapes", per_class=50)
+        draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
         stack.start_api()
         stack.start_worker()
         stack.start_worker()
-        # With a budget of a single failure, any drill that counted would end the job.
-        spec = full_fine_tune(EPOCHS, fault_tolerance={"max_failures": 1})
-        quiet = stack.submit(spec)
-        untouched = stack.await_status(quiet, "succeeded")
         before = job_store.seconds_between_failures(stack.db)
 
         job_id = stack.submit(spec)
@@ -55,10 +58,9 @@ def test_every_drill_is_survived_and_free(kind: str, make_stack: Any, record_pro
 
         for report in reports:
             assert report["status"] == "recovered" and report["recovered"] and report["exact"], report
-            assert 0.0 <= report["detected_seconds"] <= report["running_again_seconds"] < 40.0
-        assert finished["weights_sha256"] == untouched["weights_sha256"]
+            assert 0.0 <= report["detected_seconds"] <= report["running_again_seconds"]
         assert finished["exact"] is True
-        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        quiet.check(stack, job_id)
 
         attempts = stack.rows(f"/jobs/{job_id}/attempts")
         assert [(row["end_cause"], row["drill"]) for row in attempts] == [
@@ -77,7 +79,6 @@ def test_every_drill_is_survived_and_free(kind: str, make_stack: Any, record_pro
         ]
         assert damaged["id"] == reports[1]["checkpoint_id"]
         assert reports[1]["steps_redone"] > 0, "the checkpoint before it lies further back"
-        assert "determinism.mismatch" not in types
         assert job_store.seconds_between_failures(stack.db) >= before, "drills are no failures of the fleet"
         gone = [worker for worker in stack.workers if worker.poll() is not None]
         assert [worker.returncode for worker in gone] == [-9], "one worker killed itself"

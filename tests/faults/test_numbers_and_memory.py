@@ -11,7 +11,7 @@ from tests.images import draw_dataset
 from tests.results import event_types, metrics_of
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
-from tests.stack import Stack
+from tests.stack import Stack, command_line
 
 EPOCHS = 3
 #: Of this network on these images the loss has no bounds until the rate was halved twice.
@@ -62,7 +62,7 @@ def limit_trainers(stack: Stack) -> None:
 
     def zygote() -> Any:
         children = psutil.Process(stack.workers[0].pid).children()
-        return next((child for child in children if "worker.zygote" in " ".join(child.cmdline())), None)
+        return next((child for child in children if "worker.zygote" in command_line(child)), None)
 
     found = until(zygote, seconds=30, what="the zygote")
     # Its imports are done once it forks: a first job proves that, and what it takes at rest.

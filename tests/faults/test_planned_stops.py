@@ -1,16 +1,22 @@
 """Fault 6, and the stops that users ask for: nothing is lost and no budget is spent."""
 
+import os
 import signal
+import subprocess
 from typing import Any
 
 import pytest
 
 from models import job_store
+from tests.faults.sabotage import Pace
+from tests.faults.untouched import Untouched
+from tests.faults.usual_job import PER_CLASS, under_way
 from tests.images import draw_dataset
 from tests.results import event_types, metrics_of
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
-from tests.stack import Stack
+from tests.stack import Stack, kill_tree
+from worker.supervisor import STOP_SECONDS
 
 
 def amid_an_epoch(stack: Stack, job_id: str) -> Any:
@@ -24,15 +30,12 @@ def amid_an_epoch(stack: Stack, job_id: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_sigterm_loses_no_step(kind: str, make_stack: Any) -> None:
-    with make_stack(kind) as stack:
-        draw_dataset(stack.home / "data/shapes", per_class=100)
+def test_sigterm_loses_no_step(kind: str, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
+    with make_stack(kind, **pace.environment) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
         stack.start_api()
         worker = stack.start_worker()
-        quiet = stack.submit(full_fine_tune(3))
-        untouched = stack.await_status(quiet, "succeeded")
-
-        job_id = stack.submit(full_fine_tune(3))
+        job_id = under_way(stack, pace)
         amid_an_epoch(stack, job_id)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0, stack.log_of(worker)
@@ -40,13 +43,42 @@ def test_sigterm_loses_no_step(kind: str, make_stack: Any) -> None:
         assert handed_back.status == "queued"
         assert handed_back.step == handed_back.committed_step > 0
         assert handed_back.failures == handed_back.losses == 0
+        pace.hurry()
         stack.start_worker()
-        resumed = stack.await_status(job_id, "succeeded")
+        stack.await_status(job_id, "succeeded")
 
         first, second = stack.rows(f"/jobs/{job_id}/attempts")
         assert (first["end_cause"], second["steps_redone"]) == ("preempted", 0)
-        assert resumed["weights_sha256"] == untouched["weights_sha256"]
-        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        quiet.check(stack, job_id)
+
+
+@pytest.mark.parametrize(
+    "grace_seconds",
+    # Longer than a supervisor waits for its trainer, and shorter.
+    [pytest.param(2 * STOP_SECONDS, marks=pytest.mark.long), 1.0],
+)
+def test_sigterm_to_a_worker_whose_trainer_does_not_answer(
+    grace_seconds: float, make_stack: Any, pace: Pace, quiet: Untouched
+) -> None:
+    """SIGKILL comes after the grace, for who is still there; then the last checkpoint is what counts."""
+    with make_stack("sqlite", **pace.environment) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
+        stack.start_api()
+        worker = stack.start_worker()
+        job_id = under_way(stack, pace)
+        [attempt] = stack.rows(f"/jobs/{job_id}/attempts")
+        os.kill(attempt["trainer_pid"], signal.SIGSTOP)
+        worker.send_signal(signal.SIGTERM)
+        try:
+            assert worker.wait(grace_seconds) == 0
+        except subprocess.TimeoutExpired:
+            kill_tree(worker.pid)
+        pace.hurry()
+        stack.start_worker()
+        stack.await_status(job_id, "succeeded")
+        first, _ = stack.rows(f"/jobs/{job_id}/attempts")
+        assert first["end_cause"] == ("preempted" if grace_seconds > STOP_SECONDS else "worker_lost")
+        quiet.check(stack, job_id)
 
 
 def test_pause_resume_extend_and_cancel(make_stack: Any) -> None:

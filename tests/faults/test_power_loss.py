@@ -1,7 +1,7 @@
-"""I2 when the power fails: what was recorded is on the disk, whole.
+"""I2 and fault 32, when the power fails: what was recorded is on the disk, whole.
 
-A process writes checkpoints through the store onto an ext4 of its own. At random moments it is frozen, the
-disk is copied as it is, and the copy is mounted, as after a power cut.
+A process writes checkpoints through the store, or jobs through SQLite, onto an ext4 of its own. At random
+moments it is frozen, the disk is copied as it is, and the copy is mounted, as after a power cut.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import random
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -78,9 +79,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @contextlib.contextmanager
-def writing(folder: Path, seed: int) -> Iterator[Writer]:
+def writing(module: str, *arguments: object) -> Iterator[Writer]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.committing", str(folder), str(seed)],
+        [sys.executable, "-m", f"tests.faults.{module}", *map(str, arguments)],
         stdout=subprocess.PIPE,
         cwd=ROOT,
     )
@@ -96,7 +97,7 @@ def test_what_was_recorded_outlives_power_cuts(disk: Disk, tmp_path: Path, cuts:
     seed = random.randrange(2**32)
     random_ = random.Random(seed)
     in_mid_write = 0
-    with writing(disk.folder, seed) as writer:
+    with writing("committing", disk.folder, seed) as writer:
         for number in range(cuts):
             writer.await_records(random_.randint(1, 3))
             if number % 2:
@@ -125,3 +126,24 @@ def damage(store: Path, recorded: dict[str, tuple[int, str]]) -> dict[str, str]:
         elif hashlib.sha256(content).hexdigest() != sha256:
             found[path] = "other bytes"
     return found
+
+
+@pytest.mark.parametrize("cuts", [8, pytest.param(150, marks=pytest.mark.long)])
+def test_jobs_that_were_accepted_outlive_power_cuts(disk: Disk, tmp_path: Path, cuts: int) -> None:
+    random_ = random.Random()
+    with writing("accepting", disk.folder) as writer:
+        for number in range(cuts):
+            writer.await_records(random_.randint(1, 3))
+            if number % 2:
+                time.sleep(random_.uniform(0.0, 0.01))  # the moment itself is what is random
+            with writer.frozen():
+                disk.cut(tmp_path / "copy.img")
+            with mounted(tmp_path / "copy.img", tmp_path / "copy") as copy:
+                lost = lost_jobs(copy / "perdure.db", set(writer.recorded))
+            assert not lost, f"cut {number + 1}, {len(writer.recorded)} accepted"
+
+
+def lost_jobs(database: Path, accepted: set[str]) -> set[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return accepted - {job_id for (job_id,) in connection.execute("SELECT id FROM jobs")}

@@ -1,6 +1,5 @@
 """Faults 15 and 27: many bells for one job, and a worker that is frozen past its lease and thawed."""
 
-import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import psutil
 import pytest
 
-from models import job_store
 from models.queue import TASK_NAME, celery_app, queue_name
+from tests.faults.sabotage import Pace
+from tests.faults.untouched import Untouched
+from tests.faults.usual_job import PER_CLASS, under_way
 from tests.images import draw_dataset
-from tests.results import metrics_of
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
-from tests.stack import Stack, tree
+from tests.stack import Stack, command_line, signal_all, tree
 
 
 def trainers(stack: Stack) -> list[psutil.Process]:
@@ -22,14 +22,6 @@ def trainers(stack: Stack) -> list[psutil.Process]:
     below = [process for worker in stack.workers for process in tree(worker.pid)]
     zygotes = [process.pid for process in below if "worker.zygote" in command_line(process)]
     return [process for process in below if parent(process) in zygotes]
-
-
-def command_line(process: psutil.Process) -> str:
-    """Empty for a process that ended since it was listed."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def parent(process: psutil.Process) -> int | None:
@@ -63,36 +55,30 @@ def test_ten_doorbells_for_one_job_make_one_claim(kind: str, make_stack: Any) ->
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_worker_frozen_past_its_lease_and_thawed_changes_nothing(kind: str, make_stack: Any) -> None:
-    with make_stack(kind) as stack:
-        draw_dataset(stack.home / "data/shapes", per_class=50)
+def test_a_worker_frozen_past_its_lease_and_thawed_changes_nothing(
+    kind: str, make_stack: Any, pace: Pace, quiet: Untouched
+) -> None:
+    with make_stack(kind, **pace.environment) as stack:
+        draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
         stack.start_api()
         first = stack.start_worker()
-        quiet = stack.submit(full_fine_tune(6))
-        untouched = stack.await_status(quiet, "succeeded")
-
-        job_id = stack.submit(full_fine_tune(6))
-        until(
-            lambda: job_store.get_job(stack.db, job_id).committed_step > 0, seconds=30, what="a first commit"
-        )
+        job_id = under_way(stack, pace)
         frozen = tree(first.pid)
-        for process in frozen:
-            process.suspend()
+        signal_all(frozen, signal.SIGSTOP)
         stack.start_worker()
         until(
             lambda: stack.job(job_id)["attempt"] == 2 and stack.job(job_id)["status"] == "running",
             seconds=40, what="another worker to take over",
         )  # fmt: skip
         assert stack.rows(f"/jobs/{job_id}/attempts")[0]["end_cause"] == "worker_lost"
+        done = pace.num_steps(attempt=1)
         before = [row for row in stack.rows(f"/jobs/{job_id}/events") if row["attempt"] == 1]
-        for process in frozen:  # a parent that is thawed first may have ended its trainer by now
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
+        signal_all(frozen, signal.SIGCONT)  # a parent that is thawed first may have ended its trainer by now
 
-        taken_over = stack.await_status(job_id, "succeeded")
-        assert taken_over["attempt"] == 2
-        assert taken_over["weights_sha256"] == untouched["weights_sha256"]
-        assert metrics_of(stack, job_id) == metrics_of(stack, quiet)
+        pace.hurry()
+        assert stack.await_status(job_id, "succeeded")["attempt"] == 2
+        quiet.check(stack, job_id)
+        assert pace.num_steps(attempt=1) <= done + 1, "it goes no further than the step that it was frozen in"
         # The trail of the lost attempt ends where it was lost.
         assert [row for row in stack.rows(f"/jobs/{job_id}/events") if row["attempt"] == 1] == before
         assert first.poll() is None, "the thawed worker lives on and may claim other jobs"

@@ -84,4 +84,5 @@ def test_all_jobs_go_on_after_everything_was_killed_at_once(tmp_path: Path) -> N
         assert up.process.wait(60) == 0
         until(lambda: not any(p.is_running() for p in everything), seconds=5, what="every part to be gone")
     finally:
-        kill_tree(up.process.pid)
+        if up.process.poll() is None:
+            kill_tree(up.process.pid)

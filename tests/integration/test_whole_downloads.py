@@ -23,7 +23,7 @@ from tests.images import draw_dataset
 from tests.independent import weights_sha256_of
 from tests.results import metrics_of
 from tests.servers.waiting import until
-from tests.stack import Stack
+from tests.stack import Stack, command_line
 
 SPEC: dict[str, Any] = {
     "dataset": {"path": "shapes"},
@@ -131,7 +131,7 @@ def materialising(stack: Stack) -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process(stack.api.pid).children()
-        if any("materialise" in word for word in process.cmdline())
+        if "materialise" in command_line(process)
     ]
 
 

@@ -1,6 +1,5 @@
 """Zygote and trainers as real processes: they start in an instant, and outlive neither each other nor us."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from models.job_spec import JobSpec
 from tests.images import draw_dataset
 from tests.servers.guard import die_with_tests
 from tests.servers.waiting import until
+from tests.stack import command_line
 from worker import zygote_keeper
 from worker.messages import Failed, FromTrainer, Heartbeat, Parked, Slot, Stop, Task
 from worker.trainer_process import ForkedTrainer
@@ -254,9 +254,7 @@ def test_a_keeper_that_stops_while_its_zygote_still_imports() -> None:
     me = psutil.Process()
 
     def zygotes() -> set[psutil.Process]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return {child for child in me.children() if "worker.zygote" in child.cmdline()}
-        return set()
+        return {child for child in me.children() if "worker.zygote" in command_line(child)}
 
     before = zygotes()
     keeper = ZygoteKeeper()

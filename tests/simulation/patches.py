@@ -78,7 +78,7 @@ def _replacements() -> list[tuple[Any, str, Any]]:
     log, random = {"_log": _LOG}, {"random": stand_ins.RANDOM}
     by_module: dict[Any, dict[str, Any]] = {
         models.database: clock | time | {"datetime": stand_ins.Instants},
-        models.job_store.endings: host | {"ProcessId": _ProcessId},
+        models.job_store.endings: clock | host | {"ProcessId": _ProcessId},
         models.job_store.progress: host,
         models.job_store.submission: {"new_id": lambda kind: world().next_id(kind)},
         models.reconciler: clock | threading | log | random,

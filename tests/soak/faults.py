@@ -17,7 +17,7 @@ from tests.soak import store_faults
 from tests.soak.client import Client
 from tests.soak.fleet import LEASE_SECONDS, NUM_APIS, NUM_WORKERS, Fleet
 from tests.soak.schedule import Strike
-from tests.stack import kill_tree
+from tests.stack import kill_tree, signal_all
 
 Told = dict[str, Any]
 
@@ -188,8 +188,7 @@ class Chaos:
         process = self.fleet.find(number, part)
         if process is None:
             return {"nothing": True}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+        signal_all([process], signal.SIGKILL)
         return {"worker": number, "pid": process.pid}
 
     def _signal(self, target: int, number: signal.Signals) -> Told:

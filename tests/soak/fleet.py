@@ -1,6 +1,7 @@
 """The installation under chaos: two API processes, three workers, servers behind proxies."""
 
 import contextlib
+import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer
 from tests.soak.audit import Audit
 from tests.soak.history import History
-from tests.stack import Stack, kill_tree, tree
+from tests.stack import Stack, command_line, kill_tree, signal_all, tree
 
 NUM_APIS = 2
 NUM_WORKERS = 3
@@ -93,17 +94,12 @@ class Fleet:
         return processes
 
     def suspend(self, processes: list[psutil.Process]) -> None:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        signal_all(processes, signal.SIGSTOP)
         self.frozen += processes
 
     def thaw(self, processes: list[psutil.Process]) -> None:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-            if process in self.frozen:
-                self.frozen.remove(process)
+        signal_all(processes, signal.SIGCONT)
+        self.frozen = [process for process in self.frozen if process not in processes]
 
     def heal(self) -> None:
         """No fault lasts beyond this; ``mend`` does the rest."""
@@ -117,9 +113,9 @@ class Fleet:
         processes = tree(self.workers[number].pid)
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
-                is_zygote = "worker.zygote" in " ".join(process.cmdline())
+                is_zygote = "worker.zygote" in command_line(process)
                 parent = process.parent()
-                below = parent is not None and "worker.zygote" in " ".join(parent.cmdline())
+                below = parent is not None and "worker.zygote" in command_line(parent)
                 if (what == "zygote" and is_zygote and not below) or (what == "trainer" and below):
                     return process
         return None
@@ -164,8 +160,9 @@ class Fleet:
 
     def _end(self) -> None:
         for process in [*self.workers, *self.apis]:
-            kill_tree(process.pid)
-            process.wait(10)
+            if process.poll() is None:
+                kill_tree(process.pid)
+                process.wait(10)
 
 
 def _account(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from models.job_state import EventType, JobStatus
+from models.job_state import EndCause, EventType, JobStatus
 from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics
 
 #: What differs between two runs of one spec without being a result.
@@ -129,6 +129,11 @@ def _no_zombie_writes(case: Case, storage: Path) -> Iterator[str]:
             yield f"{event.type} of attempt {event.attempt} was recorded after the next began"
 
 
+def _no_bug_of_a_worker(case: Case, storage: Path) -> Iterator[str]:
+    """A worker lives through its own bugs, so that nothing else would tell of them here."""
+    yield from (line.end_detail for line in case.attempts if line.end_cause == EndCause.WORKER_ERROR)
+
+
 def _committed_step_rises(case: Case, storage: Path) -> Iterator[str]:
     """It falls by a quarantine alone.
 
@@ -182,6 +187,7 @@ RULES: dict[str, Callable[[Case, Path], Iterator[str]]] = {
     "weights_equal": _weights_equal,
     "exact": _exact,
     "no_zombie_writes": _no_zombie_writes,
+    "no_bug_of_a_worker": _no_bug_of_a_worker,
     "committed_step_rises": _committed_step_rises,
     "recorded_files_exist": _recorded_files_exist,
     "no_garbage": _no_garbage,

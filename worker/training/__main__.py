@@ -5,7 +5,7 @@ Where processes cannot be forked from a warm one (macOS), and in tests. The inbo
 
 import argparse
 
-from worker.process_guard import leave_terminal_signals
+from worker.process_guard import be_first_to_go, leave_terminal_signals
 from worker.training.trainer import run
 from worker.wire import read_task
 
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--inbox", type=int, required=True, help="descriptor to read messages from")
     parser.add_argument("--outbox", type=int, required=True, help="descriptor to write messages to")
     arguments = parser.parse_args()
+    be_first_to_go()
     leave_terminal_signals()
     task = read_task(arguments.inbox)
     if task is not None:

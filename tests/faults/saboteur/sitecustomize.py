@@ -1,34 +1,77 @@
-"""Loaded by the interpreters of workers under test (PYTHONPATH): breaks trainers from the inside.
+"""Loaded by the interpreters of processes under test (PYTHONPATH): breaks them from the inside.
 
-By the name of their job, or all of a worker that has ``SABOTAGE`` in its environment:
+Trainers by the name of their job, or all of a worker that has ``SABOTAGE`` in its environment:
 
 - ``crash``: the trainer aborts as soon as it has its task, every time;
 - ``kill-supervisor``: it takes its supervisor down instead;
 - ``crash-after-checkpoints``: it dies right after each checkpoint that it wrote;
-- ``block``: in its first attempt the training thread waits for a lock that nobody releases.
+
+and in its first attempt, within its second epoch,
+
+- ``block``: the training thread waits for a lock that nobody releases;
+- ``segfault``: it follows a null pointer;
+- ``hog``: it takes all the memory that there is.
+
+For all whose worker has ``SABOTAGE_PACE`` in its environment, a folder: each step is noted in its file
+``steps``, and as long as its file ``dawdle`` exists, each step after the first checkpoint takes its time.
+
+A process with ``exit-before-bell`` as its ``SABOTAGE`` is gone when it would ring for the first time.
 """
 
+import ctypes
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-BLOCKS_AT_STEP = 7
+BREAKS_AT_STEP = 7
+DAWDLE_SECONDS = 0.2
 
 
 class Plan:
     """What this trainer is to suffer."""
 
     kind = ""
+    attempt = 0
     steps = 0
+    checkpoints = 0
+    pace = Path(os.environ["SABOTAGE_PACE"]) if "SABOTAGE_PACE" in os.environ else None
 
 
 def wait_for_a_lock_that_nobody_releases() -> None:
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
+
+
+def follow_a_null_pointer() -> None:
+    ctypes.string_at(0)
+
+
+def take_all_memory() -> None:
+    taken = []
+    while True:
+        taken.append(b"\1" * 50_000_000)
+
+
+def note_step(pace: Path) -> None:
+    with (pace / "steps").open("ab", buffering=0) as journal:
+        journal.write(f"{Plan.attempt}\n".encode())
+
+
+def dawdle(pace: Path) -> None:
+    if (pace / "dawdle").exists():
+        time.sleep(DAWDLE_SECONDS)
+
+
+BREAKS = {
+    "block": wait_for_a_lock_that_nobody_releases,
+    "segfault": follow_a_null_pointer,
+    "hog": take_all_memory,
+}
 
 
 def parent_of(pid: int) -> int:
@@ -45,7 +88,8 @@ if any("worker.zygote" in argument for argument in sys.orig_argv):
     def sabotaged_read_task(inbox: int) -> Any:
         task: Any = read_task(inbox)
         Plan.kind = os.environ.get("SABOTAGE") or task.spec["name"] or ""
-        if Plan.kind == "block" and task.attempt > 1:
+        Plan.attempt = task.attempt
+        if Plan.kind in BREAKS and task.attempt > 1:
             Plan.kind = ""
         if Plan.kind == "crash":
             os.abort()
@@ -55,14 +99,25 @@ if any("worker.zygote" in argument for argument in sys.orig_argv):
         return task
 
     def sabotaged_boundary(self: Session) -> None:
-        if Plan.kind == "block" and Plan.steps >= BLOCKS_AT_STEP:
-            wait_for_a_lock_that_nobody_releases()
+        if Plan.kind in BREAKS and Plan.steps >= BREAKS_AT_STEP:
+            BREAKS[Plan.kind]()
         boundary(self)
 
     def sabotaged_send(self: Session, message: Any) -> None:
+        is_step = isinstance(message, StepDone)
+        if is_step and Plan.pace is not None:
+            note_step(Plan.pace)
         send(self, message)
-        Plan.steps += isinstance(message, StepDone)
+        Plan.steps += is_step
+        Plan.checkpoints += isinstance(message, CheckpointWritten)
         if Plan.kind == "crash-after-checkpoints" and isinstance(message, CheckpointWritten):
             os.kill(os.getpid(), signal.SIGKILL)
+        if is_step and Plan.pace is not None and Plan.checkpoints:
+            dawdle(Plan.pace)
 
     wire.read_task, Session.boundary, Session.send = sabotaged_read_task, sabotaged_boundary, sabotaged_send
+
+if os.environ.get("SABOTAGE") == "exit-before-bell":
+    from models.queue import Doorbell
+
+    Doorbell.ring = lambda *_: os._exit(1)  # type: ignore[method-assign]

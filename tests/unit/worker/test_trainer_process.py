@@ -152,6 +152,13 @@ def test_how_a_trainer_ended(status: int | None, by_signal: bool, said: str) -> 
     assert (Exit(status).by_signal, str(Exit(status))) == (by_signal, said)
 
 
+def test_the_kernel_is_told_from_others_who_kill() -> None:
+    assert Exit(9).cause == "trainer_killed"
+    assert Exit(9, out_of_memory=True).cause == "out_of_memory"
+    assert "memory ran out" in str(Exit(9, out_of_memory=True))
+    assert Exit(1 << 8).cause == "trainer_error"
+
+
 # -- Burying predecessors ----------------------------------------------------------------------------
 
 
