@@ -171,12 +171,13 @@ def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -
             .order_by(jobs.c.lease_expires_at)
             .limit(limit)
         ).all()
-        neighbours = tx.execute(select(jobs).where(_owned_on_this_host())).all()
-    dead = {
+        neighbours = tx.execute(select(jobs).where(_owned_on_this_host()).order_by(jobs.c.id)).all()
+    # A dictionary for its order: that of a set of strings is another one in every process.
+    dead = dict.fromkeys(
         (job.id, job.attempt)
         for job in neighbours
         if not ProcessId(job.owner_pid, job.owner_started_at).is_alive()
-    }
+    )
     lost = [*dead, *((s.id, s.attempt) for s in suspects if (s.id, s.attempt) not in dead)]
     return [
         job_id
