@@ -1,5 +1,6 @@
 """What stands in for ``time``, ``threading``, ``os`` and futures in the modules under test."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
@@ -191,7 +192,7 @@ class Log:
     def exception(self, event: str, **more: object) -> None:
         kernel().note(event, more)
         if event in self._NEVER:
-            kernel().fail(AssertionError(event))
+            kernel().fail(AssertionError(f"{event}: {sys.exception()!r}"))
 
 
 def _exit(code: int) -> None:
