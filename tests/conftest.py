@@ -1,5 +1,6 @@
 """Real servers, one of each for a test process, started when the first test asks for it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
+from tests.simulation.summary import in_words
 from tests.stack import Stack
 
 
@@ -58,12 +60,18 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What kills hit and cost, what schedules held, what was measured, also in other processes."""
+    """What kills hit and cost, what was measured, what schedules held, also in other processes."""
+    schedules: Counter[str] = Counter()
     for test in terminalreporter.getreports("passed"):
         for name, value in test.user_properties:
-            if name in {"kills", "schedules", "measured"}:
+            if name in {"kills", "measured"}:
                 terminalreporter.section(f"{name}: {test.nodeid}")
                 terminalreporter.write_line(str(value))
+            if name == "schedules":
+                schedules.update(value)  # type: ignore[call-overload]
+    if schedules:
+        terminalreporter.section("simulated schedules that kept every guarantee")
+        terminalreporter.write_line(in_words(schedules))
     caught = [
         str(value)
         for test in terminalreporter.getreports("passed")

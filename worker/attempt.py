@@ -114,6 +114,7 @@ class Attempt:
     def pass_on_heartbeat(self, at: float) -> None:
         """From the lease's thread: a renewal that was sent at ``at`` has been granted."""
         self.renewed_at = at
+        self.watch.reassured(time.monotonic())
         if self.trainer is not None:
             self.trainer.send(Heartbeat(at))
 

@@ -39,6 +39,11 @@ class StallWatch:
         self._suspended = suspended
         self._since = now
 
+    def reassured(self, now: float) -> None:
+        """The lease is confirmed again: nothing is left to wait for, and one that hangs does not say so."""
+        if self._suspended:
+            self.suspend(False, now)
+
     def excuse(self, seconds: float, now: float) -> None:
         """Time in which this process itself was not running does not count against the trainer."""
         self._since = min(now, self._since + seconds)

@@ -79,16 +79,17 @@ def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -
             .order_by(jobs.c.lease_expires_at)
             .limit(limit)
         ).all()
-        neighbours = tx.execute(select(jobs).where(_owned_on_this_host())).all()
+        neighbours = tx.execute(select(jobs).where(_owned_on_this_host()).order_by(jobs.c.id)).all()
     # A question that was under way when the database went out of reach arrives when it is back, beside the
     # renewals that were held up likewise, and must not win against them.
     if boot_time_clock() - asked_at > max(LATE_SECONDS, lease_seconds / 2):
         return []
-    dead = {
+    # A dictionary for its order: that of a set of strings is another one in every process.
+    dead = dict.fromkeys(
         (job.id, job.attempt)
         for job in neighbours
         if not ProcessId(job.owner_pid, job.owner_started_at).is_alive()
-    }
+    )
     lost = [*dead, *((s.id, s.attempt) for s in suspects if (s.id, s.attempt) not in dead)]
     return [
         job_id

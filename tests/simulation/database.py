@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -24,7 +23,7 @@ class ProcessDatabase(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        self._arrive("write")
+        self._arrive("db.write")
         with super().writing() as transaction:
             yield transaction
         oracles.after_write()
@@ -35,13 +34,12 @@ class ProcessDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        self._arrive("read")
+        self._arrive("db.read")
         with super().reading() as transaction:
             yield transaction
 
     def _arrive(self, what: str) -> None:
-        call: tuple[str, Any] = kernel().current.call or ("?", None)
-        kernel().pause(f"db.{what}", f"{call[0]} {call[1] or ''}")
+        kernel().pause(what, kernel().current.call)
         world().counts["transactions"] += 1
         if kernel().now < max(world().away_until, world().cut_off.get(self._process.name, 0.0)):
             kernel().sleep(kernel().random.uniform(0.05, 1.0))  # until the connection is given up

@@ -6,7 +6,7 @@ loss says which state it came from.
 
 import functools
 import hashlib
-import pickle
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -128,15 +128,18 @@ def undisturbed(spec: dict[str, Any], segments: list[dict[str, Any]], num_epochs
 
 
 class Archive:
-    """``torch.save`` and ``torch.load`` of what holds no tensors, in two writes."""
+    """``torch.save`` and ``torch.load`` of what holds no tensors, in two writes.
+
+    As JSON: how long a pickle is depends on which equal strings happen to be one object.
+    """
 
     @staticmethod
     def save(content: dict[str, Any], sink: IO[bytes]) -> None:
-        sink.write(pickle.dumps({**content, "model_state_dict": None}))
+        sink.write(json.dumps({**content, "model_state_dict": None}).encode() + b"\n")
         # Taken from memory as it is written, like the tensors of a real archive.
-        sink.write(pickle.dumps(content["model_state_dict"]))
+        sink.write(json.dumps(content["model_state_dict"]).encode())
 
     @staticmethod
     def load(stream: IO[bytes], **_: object) -> dict[str, Any]:
-        content: dict[str, Any] = pickle.load(stream)
-        return {**content, "model_state_dict": pickle.load(stream)}
+        content: dict[str, Any] = json.loads(stream.readline())
+        return {**content, "model_state_dict": json.loads(stream.read())}

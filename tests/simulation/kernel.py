@@ -1,18 +1,20 @@
 """Virtual time and who runs next: actors take turns, one at a time, in an order that the seed decides.
 
 The code under test blocks deep inside its call stack (a write that is retried, a lease that is waited for),
-where a generator could not yield. So each actor has a thread of its own, and a baton goes from one to the
+where a generator could not yield. So each actor has a thread to itself, and a baton goes from one to the
 next at every operation on database, disk or pipe: never do two of them run at once.
 """
 
 import heapq
 import math
 import random
-import threading
+import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.simulation.carriers import Carrier
 
 #: Far more than any schedule needs: whoever gets here runs in circles.
 MAX_EVENTS = 60_000
@@ -48,9 +50,11 @@ class Process:
 
 @dataclass(eq=False)
 class Actor:
+    """A thread of a simulated process."""
+
     name: str
     process: Process
-    baton: threading.Lock = field(default_factory=threading.Lock)
+    carrier: Carrier = field(init=False)
     turn: int = 0  #: entries in the queue for another turn than this are out of date
     is_done: bool = False
     call: tuple[str, Any] | None = None  #: the function of the job store that it is in, with its fence
@@ -58,6 +62,13 @@ class Actor:
     @property
     def is_killed(self) -> bool:
         return self.process.is_dead
+
+
+@dataclass(eq=False)
+class Deed(Actor):
+    """Done in an instant, by whoever passes the baton: it needs no thread."""
+
+    act: Callable[[], object] = lambda: None
 
 
 class Kernel:
@@ -71,7 +82,8 @@ class Kernel:
         self.wall_offset = 1.7e9
         self.boots = 1
         self.num_events = 0
-        self.trail: deque[tuple[float, str, str]] = deque(maxlen=40)
+        self.trail: deque[tuple[float, str, str, object]] = deque(maxlen=40)
+        self.trace = 0  #: a checksum over all that was noted: equal in every replay
         self.is_verbose = is_verbose
         self.failure: BaseException | None = None
         self.processes: dict[int, Process] = {}
@@ -81,7 +93,7 @@ class Kernel:
         self._pid = 100
         self.nature = self.new_process("nature")
         self.main = self.current = Actor("main", self.nature)
-        self.main.baton.acquire()
+        self.main.carrier = Carrier()  # the thread that this is
 
     # -- Clocks ----------------------------------------------------------------------------------
 
@@ -109,9 +121,8 @@ class Kernel:
     def spawn(self, process: Process, name: str, run: Callable[[], object]) -> Actor:
         """A thread of this process, which begins after a moment."""
         actor = Actor(f"{process.name}/{name}", process)
-        actor.baton.acquire()
+        actor.carrier = Carrier.of(lambda: self._live(actor, run))
         process.actors.append(actor)
-        threading.Thread(target=self._live, args=(actor, run), daemon=True).start()
         self._push(actor, self.now + self.latency())
         return actor
 
@@ -142,12 +153,7 @@ class Kernel:
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Something that nature does by itself."""
-
-        def run() -> None:
-            self.sleep(seconds)
-            act()
-
-        self.spawn(self.nature, "later", run)
+        self._push(Deed("later", self.nature, act=act), self.now + seconds)
 
     # -- Turns -----------------------------------------------------------------------------------
 
@@ -188,8 +194,7 @@ class Kernel:
         following = self._next()
         if following is not me:
             self.current = following
-            following.baton.release()
-            me.baton.acquire()
+            me.carrier.hand_over(following.carrier)
         if me is self.main and self.failure is not None:
             raise self.failure
         if me.is_killed:
@@ -208,11 +213,20 @@ class Kernel:
             if actor.process.is_frozen:
                 actor.process.held.append(actor)
                 continue
+            if isinstance(actor, Deed):
+                before, self.current = self.current, actor
+                self._run(actor, actor.act)
+                self.current = before
+                continue
             actor.turn += 1
             return actor
 
-    def _live(self, actor: Actor, run: Callable[[], object]) -> None:
-        actor.baton.acquire()
+    def _live(self, actor: Actor, run: Callable[[], object]) -> Carrier:
+        self._run(actor, run)
+        self.current = self._next()
+        return self.current.carrier
+
+    def _run(self, actor: Actor, run: Callable[[], object]) -> None:
         try:
             if not actor.is_killed:
                 run()
@@ -222,8 +236,6 @@ class Kernel:
             self.failure = self.failure or error
             self._push(self.main, -1.0)
         actor.is_done = True
-        self.current = following = self._next()
-        following.baton.release()
 
     # -- Ends ------------------------------------------------------------------------------------
 
@@ -236,10 +248,11 @@ class Kernel:
         raise Broken
 
     def note(self, what: str, detail: object = "") -> None:
-        entry = (self.now, self.current.name, f"{what} {detail}")
-        self.trail.append(entry)
+        name = self.current.name
+        self.trail.append((self.now, name, what, detail))
+        self.trace = zlib.crc32(f"{self.now!r} {name} {what}".encode(), self.trace)
         if self.is_verbose:
-            print("{:9.3f}  {:24s} {}".format(*entry))
+            print(in_words(self.trail[-1]))
 
     def end(self) -> None:
         """Every thread unwinds and is gone. From the main actor."""
@@ -259,8 +272,11 @@ class Kernel:
             following = self._next()
             if following is not self.main:
                 self.current = following
-                following.baton.release()
-                self.main.baton.acquire()
+                self.main.carrier.hand_over(following.carrier)
+
+
+def in_words(event: tuple[float, str, str, object]) -> str:
+    return "{:9.3f}  {:24s} {} {}".format(*event)
 
 
 class Running:

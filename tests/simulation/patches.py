@@ -15,8 +15,10 @@ import models.reconciler
 import models.storage.local
 import worker.attempt
 import worker.conclusion
+import worker.health
 import worker.lease
 import worker.presence
+import worker.stack_dump
 import worker.supervisor
 import worker.sweep
 import worker.training.checkpoint
@@ -67,6 +69,17 @@ def _attempt(**parts: Any) -> worker.attempt.Attempt:
     return worker.attempt.Attempt(**parts, last_heard_at=now, _flushed_at=now)
 
 
+def _health() -> worker.health.Health:
+    """Its clock, too, is a default from when the class was made."""
+    return worker.health.Health(clock=lambda: kernel().monotonic())
+
+
+def _dump_stacks(trainer: object, log: None, reason: str) -> bool:
+    """A simulated trainer has no stacks to print; its supervisor waits in vain for a second."""
+    kernel().sleep(worker.stack_dump.ANSWER_SECONDS)
+    return False
+
+
 def _uuid() -> SimpleNamespace:
     return SimpleNamespace(hex=world().next_id("").strip("_"))
 
@@ -95,6 +108,8 @@ def _replacements() -> list[tuple[Any, str, Any]]:
         worker.supervisor: clock | host | time | threading | log | {
             "os": stand_ins.OS,
             "Attempt": _attempt,
+            "Health": _health,
+            "dump_stacks": _dump_stacks,
             "bury": trainers.bury,
             "storage_from_url": lambda url: world().storage(),
             "TrainerLogs": _Logs,

@@ -1,5 +1,6 @@
 """One schedule from its seed: jobs, faults, and what must be true after them."""
 
+import contextlib
 import gc
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from models.job_state import FINISHED, JobStatus
 from models.tables import metadata
 from tests.simulation.faults import Faults
 from tests.simulation.fleet import Fleet, Worker
-from tests.simulation.kernel import Actor, kernel
+from tests.simulation.kernel import Actor, in_words, kernel
 from tests.simulation.oracles import Oracles
 from tests.simulation.patches import patched
 from tests.simulation.people import steer, submit_and_steer
@@ -36,6 +37,7 @@ class Simulator:
         self.db = Database("sqlite:///file::memory:?cache=shared&uri=true", pool_size=1)
         migrate.upgrade(self.db)
         self._oracles = Oracles("file::memory:?cache=shared")
+        self._trace = 0
 
     def close(self) -> None:
         self._oracles.close()
@@ -54,19 +56,26 @@ class Simulator:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            last = "\n".join("{:9.3f}  {:24s} {}".format(*entry) for entry in scene.kernel.trail)
+            last = "\n".join(map(in_words, scene.kernel.trail))
             raise GuaranteeBroken(
                 f"seed {seed}: {type(error).__name__}: {error}\nThe last events:\n{last}\n"
                 f"Replay: python -m tests.simulation {seed}"
             ) from error
         finally:
             scene.kernel.end()
+            self._trace = scene.kernel.trace
         scene.counts["schedules"] += 1
         scene.counts["events"] += scene.kernel.num_events
         scene.counts["attempts"] += sum(row["attempt"] for row in self._oracles.jobs.values())
         for row in self._oracles.jobs.values():
             scene.counts[f"ended {row['status']}"] += 1
         return scene.counts
+
+    def trace_of(self, seed: int) -> int:
+        """A checksum over everything that happened, also where a guarantee was broken in the end."""
+        with contextlib.suppress(GuaranteeBroken):
+            self.run(seed)
+        return self._trace
 
 
 def _play(scene: World) -> None:

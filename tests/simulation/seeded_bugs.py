@@ -3,7 +3,7 @@
 import inspect
 import io
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +41,9 @@ def _unfenced(tx: Any, fence: Fence) -> Any:
     return tx.execute(select(jobs).where(jobs.c.id == fence.job_id)).one()
 
 
-def _claim_in_two(db: Any, owner: Any, device: str, slot: str, lease_seconds: float) -> Claim | None:
+def _claim_in_two(
+    db: Any, owner: Any, device: str, slot: str, lease_seconds: float, *, not_now: Collection[str]
+) -> Claim | None:
     """SELECT first, then UPDATE, and whoever comes in between is not noticed."""
     with db.reading() as tx:
         found = tx.execute(select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED)).first()

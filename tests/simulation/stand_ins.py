@@ -1,6 +1,6 @@
 """What stands in for ``time``, ``threading``, ``os`` and futures in the modules under test."""
 
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
@@ -192,7 +192,7 @@ class Log:
     def exception(self, event: str, **more: object) -> None:
         kernel().note(event, more)
         if event in self._NEVER:
-            kernel().fail(AssertionError(event))
+            kernel().fail(AssertionError(f"{event}: {sys.exception()!r}"))
 
 
 def _exit(code: int) -> None:
@@ -214,9 +214,7 @@ TIME = SimpleNamespace(
     CLOCK_BOOTTIME=getattr(time, "CLOCK_BOOTTIME", 0),
     CLOCK_MONOTONIC=time.CLOCK_MONOTONIC,
 )
-THREADING = SimpleNamespace(
-    Lock=Lock, Event=Event, Condition=Condition, Thread=Thread, Timer=Timer, get_ident=threading.get_ident
-)
+THREADING = SimpleNamespace(Lock=Lock, Event=Event, Condition=Condition, Thread=Thread, Timer=Timer)
 #: A supervisor wakes itself by a pipe; here by an event that stands for both its ends.
 OS = SimpleNamespace(
     pipe=_pipe,

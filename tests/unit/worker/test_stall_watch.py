@@ -78,6 +78,14 @@ def test_a_parked_trainer_may_wait() -> None:
     assert watch.stalled_for(10_031.0) == 31.0
 
 
+def test_a_trainer_that_hangs_while_parked_is_noticed_once_its_lease_is_confirmed() -> None:
+    watch = trained(0.0)
+    watch.suspend(True, 10.0)
+    watch.reassured(20.0)
+    watch.reassured(45.0)  # renewals go on, and are no progress
+    assert watch.stalled_for(51.0) == 31.0
+
+
 def test_time_that_we_slept_through_is_no_fault_of_the_trainer() -> None:
     watch = trained(0.0, 1.0)
     watch.excuse(500.0, 501.0)

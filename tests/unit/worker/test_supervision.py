@@ -17,7 +17,7 @@ from models.storage import LocalStorage
 from worker import attempt as module
 from worker.attempt import Attempt
 from worker.conclusion import Death
-from worker.messages import CheckpointWritten, FileRef, Slot
+from worker.messages import CheckpointWritten, FileRef, Parked, Slot
 from worker.stall_watch import StallWatch
 from worker.supervisor import Supervisor
 from worker.turn import Turn
@@ -73,6 +73,16 @@ def test_a_trainer_without_progress_is_given_up_though_its_lease_holds(
 ) -> None:
     death = follow(supervisor, storage)
     assert death is not None and death.cause == EndCause.STALLED
+
+
+def test_a_trainer_that_hangs_while_parked_is_given_up_when_its_lease_is_renewed(
+    storage: LocalStorage,
+) -> None:
+    attempt = attempt_at(storage, StallWatch(time.monotonic(), least_seconds=0.05))
+    attempt.handle(Parked(True))
+    assert attempt.watch.stalled_for(time.monotonic() + 3600.0) is None
+    attempt.pass_on_heartbeat(1.0)
+    assert attempt.watch.stalled_for(time.monotonic() + 3600.0) is not None
 
 
 def test_whoever_lost_the_lease_stops_at_once(supervisor: Supervisor, storage: LocalStorage) -> None:
