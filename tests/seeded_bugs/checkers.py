@@ -1,15 +1,18 @@
 """The checkers: tests by name, each in a process of its own, told apart by whether they raise an alarm."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+_SCHEDULES = "tests/simulation/test_simulation.py::test_every_schedule_keeps_every_guarantee"
+
 CHECKERS: dict[str, list[str]] = {
     "state machine": ["tests/contract/test_state_machine.py", "-k", "sqlite"],
-    "simulation": ["tests/simulation/test_simulation.py", "-k", "every_schedule"],
+    "simulation": [f"{_SCHEDULES}[{first}-{first + 49}]" for first in range(0, 200, 50)],
     "checkpoints": ["tests/contract/test_checkpoints.py", "-k", "sqlite"],
     "claims": ["tests/contract/test_claims.py", "-k", "sqlite"],
     "endings": ["tests/contract/test_endings.py", "-k", "sqlite"],
@@ -34,6 +37,10 @@ CHECKERS: dict[str, list[str]] = {
 }
 
 _TESTS_FAILED = 1
+#: A bug that no longer fits the code around it is noticed by anybody, and proves nothing.
+_MISFIT = re.compile(
+    r"^E .*\b(Attribute|Import|Name|NotImplemented|Type|UnboundLocal)Error\b.*", re.MULTILINE
+)
 
 
 def alarm(checker: str, root: Path) -> bool:
@@ -49,4 +56,6 @@ def alarm(checker: str, root: Path) -> bool:
     if done.returncode == 0 and "passed" not in summary:
         pytest.skip(f"{checker}: {summary}")
     assert done.returncode in {0, _TESTS_FAILED}, f"{checker} cannot be run"
+    misfit = _MISFIT.search(done.stdout)
+    assert misfit is None, f"{checker} did not see a broken guarantee, but code that cannot run: {misfit[0]}"
     return done.returncode == _TESTS_FAILED
