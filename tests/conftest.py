@@ -79,5 +79,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "seeded bug"
     ]
     if caught:
-        terminalreporter.section("seeded bugs, who caught them, and how fast")
-        terminalreporter.write_line("\n".join(caught))
+        terminalreporter.section("seeded bugs: what each breaks, who caught it, and how fast")
+        terminalreporter.write_line("\n".join(sorted(caught)))

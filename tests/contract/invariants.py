@@ -1,4 +1,4 @@
-"""What holds in a database at any moment, whatever happened before (FAULTS.md and the tables' own words)."""
+"""What holds in a database at any moment, whatever happened before (docs/checkers.md and the tables' own words)."""
 
 from itertools import pairwise
 

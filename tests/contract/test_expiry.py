@@ -248,6 +248,13 @@ def test_an_attempt_claimed_since_the_look_is_not_taken(world: World) -> None:
     assert world.job(fence.job_id).attempt == again.attempt == 2
 
 
+def test_a_lease_renewed_since_the_look_is_not_taken(world: World) -> None:
+    fence = world.running(lease=-1.0)
+    job_store.renew(world.db, fence, LEASE)
+    assert not job_store.endings._expire(world.db, fence, found_dead=False, lease_seconds=0.001)
+    assert world.job(fence.job_id).status == "running"
+
+
 # -- Clocks ------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The invariants of FAULTS.md, looked at after every write, at every unlink, at power cuts and at the end."""
+"""The invariants (docs/checkers.md), looked at after every write and unlink, at power cuts and at the end."""
 
 import functools
 import hashlib
