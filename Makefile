@@ -37,7 +37,8 @@ check: setup ## lint, types, import arrows
 
 test: setup ## every tier, in at most a quarter of an hour on two cores
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/unit tests/contract
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/integration tests/faults tests/docs
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not long" \
+		tests/soak tests/simulation tests/seeded_bugs tests/integration tests/faults tests/docs
 
 test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
@@ -46,9 +47,9 @@ LONG := test_kills_long test_save_path test_power_loss test_corruption
 test-long: setup ## the long versions, for CI
 	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
 
-checkers: setup ## simulated schedules, seeded bugs, a soak of a minute, and all that is long: for hours, not yet for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal tests/simulation tests/seeded_bugs tests/soak
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract tests/faults
+checkers: setup ## ten thousand schedules, every seeded bug, five minutes of soak, all that is long: for hours, not for CI
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long \
+		tests/simulation tests/seeded_bugs tests/soak tests/contract tests/faults
 
 SECONDS ?= 1800
 soak: setup ## SECONDS of faults of every kind (half an hour unless told otherwise: make soak SECONDS=300 SEED=7)

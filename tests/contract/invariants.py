@@ -1,4 +1,4 @@
-"""What holds in a database at any moment, whatever happened before (docs/checkers.md and the tables' own words)."""
+"""What holds in a database at any moment, whatever happened before; docs/checkers.md says it in words."""
 
 from itertools import pairwise
 
