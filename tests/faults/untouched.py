@@ -49,7 +49,7 @@ class UntouchedRuns:
             stack.start_api()
             stack.start_worker()
             job_id = stack.submit(spec)
-            job = stack.await_status(job_id, "succeeded")
+            job = stack.await_status(job_id, "succeeded", seconds=240)
             assert job["attempt"] == 1
             metrics = metrics_of(stack, job_id)
             steps, epochs = ([row[name] for row in metrics[name]] for name in ("step", "epoch"))

@@ -20,10 +20,10 @@ A process with ``exit-before-bell`` as its ``SABOTAGE`` is gone when it would ri
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def note_step(pace: Path) -> None:
 
 def dawdle(pace: Path) -> None:
     if (pace / "dawdle").exists():
-        time.sleep(DAWDLE_SECONDS)
+        select.select([], [], [], DAWDLE_SECONDS)  # under libfaketime `time.sleep` may fail
 
 
 BREAKS = {
