@@ -89,18 +89,19 @@ def _replacements() -> list[tuple[Any, str, Any]]:
     host = {"boot_id": lambda: kernel().boot_id, "pid_namespace": lambda: kernel().current.process.namespace}
     time, threading = {"time": stand_ins.TIME}, {"threading": stand_ins.THREADING}
     log, random = {"_log": _LOG}, {"random": stand_ins.RANDOM}
+    ids = {"new_id": lambda kind: world().next_id(kind)}
     by_module: dict[Any, dict[str, Any]] = {
         models.database: clock | time | {"datetime": stand_ins.Instants},
         models.job_store.endings: clock | host | {"ProcessId": _ProcessId},
         models.job_store.progress: host,
-        models.job_store.submission: {"new_id": lambda kind: world().next_id(kind)},
+        models.job_store.submission: ids,
         models.reconciler: clock | threading | log | random,
         models.storage.local: {
             "os": disk.OS,
             "shutil": disk.SHUTIL,
             "uuid": SimpleNamespace(uuid4=_uuid),
         },
-        worker.attempt: time | log | random,
+        worker.attempt: time | log | random | ids,
         worker.conclusion: clock | log,
         worker.lease: clock | threading | log,
         worker.presence: threading | log,
