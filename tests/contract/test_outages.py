@@ -30,10 +30,13 @@ from tests.servers.waiting import until
 @pytest.fixture
 def outside(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A database of its own on a server that may be stopped, with shorter patience than in production."""
+    url = postgres.create_database()
+    patient = Database(url)
+    migrate.upgrade(patient)  # a busy machine may pause for a second in the middle of it
+    patient.close()
     monkeypatch.setattr(models.database, "IDLE_IN_TRANSACTION_SECONDS", 1)
     monkeypatch.setattr(models.database, "LOCK_TIMEOUT_SECONDS", 4)
-    db = Database(postgres.create_database())
-    migrate.upgrade(db)
+    db = Database(url)
     yield World(db)
     if not postgres.is_running:
         postgres.start()
