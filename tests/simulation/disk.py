@@ -217,6 +217,9 @@ class SimPath:
     def exists(self) -> bool:
         return self._path in self._disk.names or self._path in self._disk.folders
 
+    def is_dir(self) -> bool:
+        return self._path in self._disk.folders
+
     def is_file(self) -> bool:
         return self._path in self._disk.names
 
@@ -237,7 +240,7 @@ class SimPath:
         elif not missing_ok:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    def open(self, _mode: str) -> io.BytesIO:
+    def open(self, _mode: str, buffering: int = -1) -> io.BytesIO:
         return io.BytesIO(self._disk.read(self._path))
 
 

@@ -145,8 +145,8 @@ class Future:
 class Executor:
     """Each task in a thread of its own; the code under test never has two at once."""
 
-    def __init__(self, workers: int, thread_name_prefix: str = "") -> None:
-        self._name = thread_name_prefix
+    def __init__(self, workers: int, thread_name_prefix: str = "", initializer: object = None) -> None:
+        self._name = thread_name_prefix  # threads have no priority here, so nothing is to be initialized
 
     def submit(self, run: Callable[..., Any], *arguments: Any) -> Future:
         future = Future()
