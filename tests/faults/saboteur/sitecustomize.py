@@ -6,7 +6,7 @@ Trainers by the name of their job, or all of a worker that has ``SABOTAGE`` in i
 - ``kill-supervisor``: it takes its supervisor down instead;
 - ``crash-after-checkpoints``: it dies right after each checkpoint that it wrote;
 
-and in its first attempt, within its second epoch,
+and in its first attempt, after its first checkpoint,
 
 - ``block``: the training thread waits for a lock that nobody releases;
 - ``segfault``: it follows a null pointer;
@@ -27,6 +27,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+#: And not before a checkpoint was written, which a slow machine may take longer for.
 BREAKS_AT_STEP = 7
 DAWDLE_SECONDS = 0.2
 
@@ -99,7 +100,7 @@ if any("worker.zygote" in argument for argument in sys.orig_argv):
         return task
 
     def sabotaged_boundary(self: Session) -> None:
-        if Plan.kind in BREAKS and Plan.steps >= BREAKS_AT_STEP:
+        if Plan.kind in BREAKS and Plan.steps >= BREAKS_AT_STEP and Plan.checkpoints:
             BREAKS[Plan.kind]()
         boundary(self)
 
