@@ -9,9 +9,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from models.database import Database
 from models.errors import LeaseLost
 from models.job_state import EventType
+from models.job_store.claims import committed_checkpoints
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
 from models.job_store.progress import insert_or_replace, put_step_rows
-from models.job_store.standing import best_epoch
+from models.job_store.standing import best_epoch, end_to_go_back_to
 from models.tables import checkpoints, epoch_metrics, jobs
 
 #: What an epoch gives again, to the last bit, when it is trained again.
@@ -166,14 +167,11 @@ def _prune(tx: Connection, db: Database, job: JobRow, keep_last: int) -> list[st
     between leaves files without a committed row, which are garbage, and never a row without its file.
     """
     best = tx.execute(select(jobs.c.best_checkpoint_id).where(jobs.c.id == job.id)).scalar_one()
-    committed = tx.execute(
-        select(checkpoints.c.id, checkpoints.c.path, checkpoints.c.val_loss)
-        .where(checkpoints.c.job_id == job.id, checkpoints.c.status == "committed")
-        .order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
-    ).all()
+    committed = committed_checkpoints(tx, job.id)
     kept = {best}
     if job.spec["fault_tolerance"].get("on_non_finite") == "rollback":
-        kept |= set([row.id for row in committed if row.val_loss is not None][:1])
+        end = end_to_go_back_to(job, committed)
+        kept |= {end.id} if end else set()
     surplus = [row for row in committed[keep_last:] if row.id not in kept]
     if surplus:
         tx.execute(

@@ -1,13 +1,14 @@
 """A loss without bounds: back to the last epoch's end, and on from there at a lower learning rate."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
 from models.database import Database
 from models.job_state import EndCause, EventType, JobStatus
+from models.job_store.claims import committed_checkpoints
 from models.job_store.endings import CAUSE_OF, leave, settled
 from models.job_store.fence import Fence, JobRow, holding
 from models.job_store.restarts import Restarted, next_attempt
-from models.job_store.standing import best_epoch, drop_metrics_beyond
+from models.job_store.standing import best_epoch, drop_metrics_beyond, end_to_go_back_to
 from models.tables import checkpoints
 
 FACTOR = 0.5
@@ -35,7 +36,7 @@ def roll_back(
         done_before = sum(len(segment.get("slowdowns") or ()) for segment in segments)
         if done_before >= MAX_ROLLBACKS:
             return None
-        target = _last_epoch_end(tx, job)
+        target = end_to_go_back_to(job, committed_checkpoints(tx, job.id))
         step, epoch = (target.step, target.epoch) if target else (0, 0)
         segments[-1]["slowdowns"] = [
             *(segments[-1].get("slowdowns") or ()), {"after_step": step, "factor": FACTOR},
@@ -47,19 +48,6 @@ def roll_back(
             event=EventType.ROLLED_BACK, device=device, detection_seconds=0.0, lease_seconds=lease_seconds,
             segments=segments, step=step, epochs_done=epoch, committed_step=step, **best_epoch(tx, job.id),
         )  # fmt: skip
-
-
-def _last_epoch_end(tx: Connection, job: JobRow) -> JobRow | None:
-    return tx.execute(
-        select(checkpoints)
-        .where(
-            checkpoints.c.job_id == job.id,
-            checkpoints.c.status == "committed",
-            checkpoints.c.val_loss.is_not(None),
-        )
-        .order_by(checkpoints.c.step.desc(), checkpoints.c.id.desc())
-        .limit(1)
-    ).one_or_none()
 
 
 def _abandon(tx: Connection, job: JobRow, step: int) -> None:

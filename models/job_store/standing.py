@@ -1,9 +1,12 @@
 """The metrics that stand: those of the weights that a job goes on with, and the best of them."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, select
 
+from models.job_store.fence import JobRow
 from models.tables import checkpoints, epoch_metrics, step_metrics
 
 
@@ -39,3 +42,21 @@ def best_epoch(tx: Connection, job_id: str) -> dict[str, Any]:
         "best_val_accuracy": best.val_accuracy if best else None,
         "best_checkpoint_id": best.checkpoint_id if best else None,
     }
+
+
+def end_to_go_back_to(job: JobRow, committed: Sequence[JobRow]) -> JobRow | None:
+    """The last of these checkpoints that the plan wants at an epoch's end; ``committed`` is in falling order.
+
+    Where one is saved at every second epoch, a stop by SIGTERM leaves others: when it came depends on the
+    clock, and the result of a rollback must not.
+    """
+    every = job.spec["fault_tolerance"].get("checkpoint_every", {}).get("epochs", 1)
+    last_epochs = set(accumulate(segment["epochs"] for segment in job.segments))
+    return next(
+        (
+            row
+            for row in committed
+            if row.val_loss is not None and (row.epoch % every == 0 or row.epoch in last_epochs)
+        ),
+        None,
+    )

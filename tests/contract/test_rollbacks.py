@@ -97,6 +97,17 @@ def test_retention_keeps_an_end_to_go_back_to(world: World) -> None:
     assert kept == {best, end, *within[-2:]}
 
 
+def test_an_end_that_only_a_stop_saved_is_none_to_go_back_to(world: World) -> None:
+    fence = running(world, checkpoint_every={"epochs": 2})
+    planned = world.commit(fence, 20, epoch=2, val_loss=0.4)
+    world.commit(fence, 30, epoch=3, val_loss=0.3)
+    within = [world.commit(fence, step, epoch=4) for step in (32, 34, 36)]
+    kept = {key for key, status in world.checkpoints(fence.job_id).items() if status == "committed"}
+    assert kept >= {planned, *within[-2:]}
+    assert roll_back(world, fence) is not None
+    assert world.job(fence.job_id).segments[-1]["slowdowns"] == [{"after_step": 20, "factor": 0.5}]
+
+
 def test_five_times_at_most(world: World) -> None:
     fence: Fence | None = running(world)
     for _ in range(5):

@@ -25,6 +25,11 @@ END $$;
 CREATE TRIGGER refuse BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 
+#: A checkpoint within an epoch: never the best, so that the very next commit prunes it.
+HOLD = """
+SELECT id FROM checkpoints WHERE job_id = %s AND status = 'committed' AND val_loss IS NULL FOR UPDATE
+"""
+
 
 def name_of(stack: Stack) -> str:
     return str(stack.db.engine.url.database)
@@ -58,11 +63,13 @@ def test_a_deadlock_with_a_commit(make_stack: Any, postgres: Any, pace: Pace, qu
         stack.start_api()
         stack.start_worker()
         pace.dawdle()
-        job_id = stack.submit(SPEC | {"fault_tolerance": {"keep_last": 1}})
+        job_id = stack.submit(
+            SPEC | {"fault_tolerance": {"keep_last": 1, "checkpoint_every": {"seconds": 1}}}
+        )
         await_commit(stack, job_id)
         with postgres.connect(name_of(stack)) as outside, outside.transaction():
             outside.execute("SET LOCAL deadlock_timeout = '60s'")
-            outside.execute("SELECT id FROM checkpoints WHERE job_id = %s FOR UPDATE", [job_id])
+            until(lambda: outside.execute(HOLD, [job_id]).fetchall(), seconds=60, what="a checkpoint to hold")
             pace.hurry()
             blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
             until(lambda: postgres.execute(blocked, name_of(stack)), seconds=30, what="a commit to wait")

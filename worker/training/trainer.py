@@ -80,6 +80,10 @@ class Trainer:
                 self.start_checkpoint(awaited=True)
             self.writer.wait()
             raise
+        except NonFiniteLoss:
+            # A rollback goes to the last epoch's end, whose file may still be on its way.
+            self.writer.wait()
+            raise
         self.writer.wait()
         return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
 
@@ -118,6 +122,7 @@ class Trainer:
             [indices[place] for place in permutation], self.spec.hyperparameters.batch_size
         )
         self.learner.train()
+        self.report_training()
         started_at = time.monotonic()
         for batch in self.attempt.source.load(epoch, batches[self.state.batch :]):
             self.session.boundary()
@@ -127,14 +132,19 @@ class Trainer:
             self.unsaved = True
             self.session.send(StepDone(self.state.step, epoch))
             self.meter.add(rate, loss, correct, len(batch.labels))
-            self.session.progress("training", self.state.step, self.plan.steps)
+            self.report_training()
             self.state.sums.seconds += time.monotonic() - started_at
             self.learn_cost(self.writer.finished())
             # The epoch's own comes in a moment, if this was its last batch.
             if self.state.batch < len(batches) and self.cadence.is_due(time.monotonic()):
                 self.start_checkpoint()
+                self.report_training()
             started_at = time.monotonic()
         self.meter.flush()
+
+    def report_training(self) -> None:
+        """After every step, and where another phase ended: whoever hangs next hangs in training."""
+        self.session.progress("training", self.state.step, self.plan.steps)
 
     def end_epoch(self) -> None:
         """Validate, and seal the epoch: its metrics go out right before the checkpoint that holds it."""

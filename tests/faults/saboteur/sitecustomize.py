@@ -13,7 +13,8 @@ and in its first attempt, after its first checkpoint,
 - ``hog``: it takes all the memory that there is.
 
 For all whose worker has ``SABOTAGE_PACE`` in its environment, a folder: each step is noted in its file
-``steps``, and as long as its file ``dawdle`` exists, each step after the first checkpoint takes its time.
+``steps``, and as long as its file ``dawdle`` exists, each step after the first snapshot takes its time: on a
+machine that is slow to write, too, a job is under way when its first checkpoint is committed.
 
 A process with ``exit-before-bell`` as its ``SABOTAGE`` is gone when it would ring for the first time.
 """
@@ -39,6 +40,7 @@ class Plan:
     attempt = 0
     steps = 0
     checkpoints = 0
+    snapshots = 0
     pace = Path(os.environ["SABOTAGE_PACE"]) if "SABOTAGE_PACE" in os.environ else None
 
 
@@ -83,8 +85,10 @@ if any("worker.zygote" in argument for argument in sys.orig_argv):
     from worker import wire
     from worker.messages import CheckpointWritten, StepDone
     from worker.training.session import Session
+    from worker.training.writer import CheckpointWriter
 
     read_task, boundary, send = wire.read_task, Session.boundary, Session.send
+    start_write = CheckpointWriter.start
 
     def sabotaged_read_task(inbox: int) -> Any:
         task: Any = read_task(inbox)
@@ -113,10 +117,15 @@ if any("worker.zygote" in argument for argument in sys.orig_argv):
         Plan.checkpoints += isinstance(message, CheckpointWritten)
         if Plan.kind == "crash-after-checkpoints" and isinstance(message, CheckpointWritten):
             os.kill(os.getpid(), signal.SIGKILL)
-        if is_step and Plan.pace is not None and Plan.checkpoints:
+        if is_step and Plan.pace is not None and Plan.snapshots:
             dawdle(Plan.pace)
 
+    def sabotaged_start_write(self: CheckpointWriter, *args: Any, **options: Any) -> None:
+        Plan.snapshots += 1
+        start_write(self, *args, **options)
+
     wire.read_task, Session.boundary, Session.send = sabotaged_read_task, sabotaged_boundary, sabotaged_send
+    CheckpointWriter.start = sabotaged_start_write  # type: ignore[method-assign]
 
 if os.environ.get("SABOTAGE") == "exit-before-bell":
     from models.queue import Doorbell

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.errors import NonFiniteLoss
 from tests.unit.training.jobs import Job, Recorded, Trainer
 from worker.messages import (
     Cancel,
@@ -290,3 +291,27 @@ def test_nothing_is_written_once_the_job_may_be_lost() -> None:
     with pytest.raises(CancelRequested):  # before anything else of the trainer is touched
         trainer_module.Trainer.start_checkpoint(trainer)  # type: ignore[arg-type]
     assert told
+
+
+def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written() -> None:
+    """A rollback goes to that end; were it told first, how far back would depend on the disk's speed."""
+    told = []
+
+    def unbounded() -> None:
+        told.append("trained")
+        raise NonFiniteLoss
+
+    trainer = SimpleNamespace(
+        task=SimpleNamespace(verify=False, store_patience_seconds=1),
+        announce=lambda: None,
+        attempt=SimpleNamespace(),
+        session=SimpleNamespace(),
+        state=SimpleNamespace(epochs_done=1, patience=SimpleNamespace(exhausted=False)),
+        plan=SimpleNamespace(epochs=2),
+        writer=SimpleNamespace(wait=lambda: told.append("written")),
+        train_epoch=unbounded,
+    )
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(NonFiniteLoss):
+        patched.setattr(trainer_module, "await_room", lambda *_: None)
+        trainer_module.Trainer.train(trainer)  # type: ignore[arg-type]
+    assert told == ["trained", "written"]
