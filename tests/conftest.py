@@ -1,5 +1,6 @@
 """Real servers, one of each for a test process, started when the first test asks for it."""
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
 from tests.simulation.summary import in_words
 from tests.stack import Stack
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs begin with SIGINT ignored, and so would all that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
