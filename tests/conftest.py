@@ -15,7 +15,7 @@ from tests.stack import Stack
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs begin with SIGINT ignored, and so would all that tests start and interrupt."""
+    """A shell's background jobs begin with SIGINT ignored, and so would whatever tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
