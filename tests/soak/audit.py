@@ -8,19 +8,20 @@ So the writer is known by the account it connects with.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from models.host import ProcessId
 from tests.servers.postgres import PostgresServer
 
 #: In the writer's own transaction, so that a write that is rolled back is not held against anybody.
 _INSTALL = """
 CREATE TABLE soak_writes (
     written_at timestamptz NOT NULL, writer text NOT NULL, what text NOT NULL, job_id text NOT NULL,
-    attempt int NOT NULL, holder int NOT NULL, status text NOT NULL
+    attempt int NOT NULL, holder int NOT NULL, status text NOT NULL, holder_pid int, holder_started_at float8
 );
 CREATE FUNCTION soak_witness() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO soak_writes
         SELECT clock_timestamp(), session_user, TG_TABLE_NAME,
-            id, NEW.attempt, attempt, status
+            id, NEW.attempt, attempt, status, owner_pid, owner_started_at
         FROM jobs WHERE id = NEW.job_id;
     RETURN NULL;
 END $$;
@@ -31,11 +32,11 @@ CREATE TRIGGER soak_witness AFTER INSERT OR UPDATE OF attempt ON epoch_metrics
 CREATE TRIGGER soak_witness AFTER INSERT ON checkpoints
     FOR EACH ROW EXECUTE FUNCTION soak_witness();
 """
-_COLUMNS = ("written_at", "writer", "what", "job_id", "attempt", "holder", "status", "holder_pid")
-_WRITES = """
-SELECT written_at, writer, what, job_id, soak_writes.attempt, holder, status, worker_pid
-FROM soak_writes LEFT JOIN attempts USING (job_id) WHERE attempts.attempt = holder ORDER BY written_at
-"""
+_COLUMNS = (
+    "written_at", "writer", "what", "job_id", "attempt", "holder", "status",
+    "holder_pid", "holder_started_at",
+)  # fmt: skip
+_WRITES = f"SELECT {', '.join(_COLUMNS)} FROM soak_writes ORDER BY written_at"
 
 
 class Audit:
@@ -54,12 +55,15 @@ class Audit:
         return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
 
 
-def zombie_writes(writes: list[dict[str, Any]], accounts: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Those by a worker, or under an attempt, that did not hold the job; ``accounts`` are by process id."""
+def zombie_writes(writes: list[dict[str, Any]], accounts: Mapping[ProcessId, str]) -> list[dict[str, Any]]:
+    """Those by a worker, or under an attempt, that did not hold the job; ``accounts`` are by process.
+
+    Its number alone does not tell a process: in half an hour of kills numbers are used again.
+    """
     return [
         write
         for write in writes
-        if write["writer"] != accounts.get(write["holder_pid"])
+        if write["writer"] != accounts.get(ProcessId(write["holder_pid"], write["holder_started_at"]))
         or write["attempt"] != write["holder"]
         or write["status"] != "running"
     ]

@@ -11,6 +11,7 @@ import psutil
 from sqlalchemy import select
 
 from models.errors import DatabaseUnavailable
+from models.host import ProcessId
 from models.tables import attempts
 from tests.images import draw_dataset
 from tests.servers.ports import free_port
@@ -35,7 +36,7 @@ class Fleet:
         self.home = home
         self.history = history
         self.frozen: list[psutil.Process] = []
-        self.accounts: dict[int, str] = {}  #: of workers in the database, by process id
+        self.accounts: dict[ProcessId, str] = {}  #: of workers in the database
         self._stopped_on_purpose: set[str] = set()
         self._cleanup = contextlib.ExitStack()
 
@@ -155,7 +156,7 @@ class Fleet:
     def _start_worker(self, number: int) -> "subprocess.Popen[bytes]":
         account = _account(number)
         worker = self.stack.start("worker", **self._through(self.proxies[1 + number], account))
-        self.accounts[worker.pid] = account
+        self.accounts[ProcessId.of(worker.pid)] = account
         return worker
 
     def _end(self) -> None:

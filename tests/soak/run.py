@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -32,6 +33,7 @@ REFERENCE_SECONDS = 3600.0
 PATIENCE_SECONDS = 180.0
 #: One download for so many seconds of faults, and one more, has its hash computed anew.
 SECONDS_PER_DOWNLOAD = 120.0
+ANSWER_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,26 @@ def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
     fleet.history.add("audited", writes=len(writes))
     done = fleet.rows(select(jobs).where(jobs.c.status == "succeeded").order_by(jobs.c.id))
     for row in done:
-        answer = client.ask("GET", f"/jobs/{row.id}", timeout=PATIENCE_SECONDS)
-        assert answer is not None and answer.status_code == 200, answer and answer.text
         fleet.history.add(
-            "finished", job_id=row.id, goodput=answer.json()["goodput"],
+            "finished", job_id=row.id, goodput=_answer(client, f"/jobs/{row.id}").json()["goodput"],
             seconds=(row.finished_at - row.first_claimed_at).total_seconds() - row.paused_seconds,
             finished_unix=row.finished_at.timestamp(),
         )  # fmt: skip
     for row in done[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
-        answer = client.ask("GET", f"/jobs/{row.id}/model/content", timeout=PATIENCE_SECONDS)
-        assert answer is not None and answer.status_code == 200, answer and answer.text
         file = soak.home / f"{row.id}.pth"
-        file.write_bytes(answer.content)
+        file.write_bytes(_answer(client, f"/jobs/{row.id}/model/content").content)
         fleet.history.add("downloaded", job_id=row.id, weights=weights_sha256_of(file))
+
+
+def _answer(client: Client, path: str) -> Any:
+    """Whoever is told to come again (503: a download is being put together) does so."""
+
+    def look() -> Any:
+        answer = client.ask("GET", path, timeout=PATIENCE_SECONDS)
+        assert answer is None or answer.status_code in {200, 503}, answer.text
+        return answer if answer is not None and answer.status_code == 200 else None
+
+    return until(look, seconds=ANSWER_SECONDS, what=f"an answer to {path}", every=0.3)
 
 
 @contextlib.contextmanager

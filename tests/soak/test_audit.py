@@ -16,7 +16,9 @@ from tests.contract.world import World, owner, position, spec, step_row
 from tests.servers.postgres import PostgresServer
 from tests.soak.audit import Audit, zombie_writes
 
-ACCOUNTS = {1001: "first_worker", 1002: "second_worker"}
+#: The second has the number of the first, which is gone by then.
+FIRST, SECOND = ProcessId(1001, 1.0), ProcessId(1001, 2.0)
+ACCOUNTS = {FIRST: "first_worker", SECOND: "second_worker"}
 
 
 @pytest.fixture
@@ -40,11 +42,11 @@ def test_a_write_by_a_zombie_is_told_though_it_was_written_over_and_bears_the_ho
         return [(w["writer"], w["what"], w["attempt"]) for w in zombie_writes(audit.writes(), ACCOUNTS)]
 
     job_id = str(job_store.create_job(first.db, spec()).job.id)
-    zombie = first.claimed(replace(owner("wrk_1"), process=ProcessId(1001, 1.0))).fence
+    zombie = first.claimed(replace(owner("wrk_1"), process=FIRST)).fence
     first.prepare(zombie)
     first.commit(zombie, 2, steps=[step_row(1), step_row(2)])
     first.lose(job_id)
-    holder = second.claimed(replace(owner("wrk_2"), process=ProcessId(1002, 1.0))).fence
+    holder = second.claimed(replace(owner("wrk_2"), process=SECOND)).fence
     second.prepare(holder, step=2)
     job_store.record_metrics(second.db, holder, [step_row(3)], position(3))
     assert len(audit.writes()) == 4
