@@ -72,6 +72,17 @@ class Trainer:
         self.announce()
         await_room(self.attempt, self.session, self.task.store_patience_seconds)
         try:
+            self.train_epochs()
+        except NonFiniteLoss:
+            # A rollback goes to the last epoch's end, whose file may still be on its way.
+            self.writer.wait()
+            raise
+        self.writer.wait()
+        return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
+
+    def train_epochs(self) -> None:
+        """All that are left. A stop is answered by a checkpoint, unless the loss has no bounds there."""
+        try:
             while self.state.epochs_done < self.plan.epochs and not self.state.patience.exhausted:
                 self.train_epoch()
                 self.end_epoch()
@@ -80,12 +91,6 @@ class Trainer:
                 self.start_checkpoint(awaited=True)
             self.writer.wait()
             raise
-        except NonFiniteLoss:
-            # A rollback goes to the last epoch's end, whose file may still be on its way.
-            self.writer.wait()
-            raise
-        self.writer.wait()
-        return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
 
     def verify(self) -> None:
         """Compute the recorded validation loss once more; equal bits prove that the state came back."""

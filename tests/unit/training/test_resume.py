@@ -26,7 +26,7 @@ from worker.messages import (
     Stopped,
 )
 from worker.training import trainer as trainer_module
-from worker.training.session import CancelRequested
+from worker.training.session import CancelRequested, StopRequested
 
 #: Everything random at once: dropout, stochastic depth, augmentation, with BatchNorm and momentum.
 EVERYTHING = {
@@ -293,25 +293,35 @@ def test_nothing_is_written_once_the_job_may_be_lost() -> None:
     assert told
 
 
-def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written() -> None:
-    """A rollback goes to that end; were it told first, how far back would depend on the disk's speed."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written(stopped: bool) -> None:
+    """A rollback goes to that end; were it told first, how far back would depend on the disk's speed.
+
+    So too where the loss is only looked at for the checkpoint that a stop asks for.
+    """
     told = []
 
-    def unbounded() -> None:
+    def unbounded(**_: bool) -> None:
         told.append("trained")
         raise NonFiniteLoss
 
-    trainer = SimpleNamespace(
-        task=SimpleNamespace(verify=False, store_patience_seconds=1),
+    def stop() -> None:
+        raise StopRequested
+
+    trainer = object.__new__(trainer_module.Trainer)
+    vars(trainer).update(
+        task=SimpleNamespace(verify=False, store_patience_seconds=1, fingerprint=None),
         announce=lambda: None,
-        attempt=SimpleNamespace(),
+        attempt=SimpleNamespace(fingerprint={}),
         session=SimpleNamespace(),
         state=SimpleNamespace(epochs_done=1, patience=SimpleNamespace(exhausted=False)),
         plan=SimpleNamespace(epochs=2),
         writer=SimpleNamespace(wait=lambda: told.append("written")),
-        train_epoch=unbounded,
+        unsaved=True,
+        train_epoch=stop if stopped else unbounded,
+        start_checkpoint=unbounded,
     )
     with pytest.MonkeyPatch.context() as patched, pytest.raises(NonFiniteLoss):
         patched.setattr(trainer_module, "await_room", lambda *_: None)
-        trainer_module.Trainer.train(trainer)  # type: ignore[arg-type]
+        trainer.train()
     assert told == ["trained", "written"]
