@@ -172,9 +172,13 @@ class Trainer:
         state.end_epoch(val_loss, val_accuracy)
         if self.spec.early_stopping is not None:
             state.patience.see(val_loss, self.spec.early_stopping)
+        ends_segment = self.plan.ends_segment(state.epochs_done)
+        if ends_segment:  # it was the last one, until the job was extended
+            state.patience.renew()
         self.unsealed.append(metrics)
         is_last = state.epochs_done == self.plan.epochs or state.patience.exhausted
-        if is_last or state.epochs_done % self.spec.fault_tolerance.checkpoint_every.epochs == 0:
+        every = self.spec.fault_tolerance.checkpoint_every.epochs
+        if is_last or ends_segment or state.epochs_done % every == 0:
             self.start_checkpoint(awaited=is_last)
 
     def validate(self, phase: str) -> tuple[float, float]:

@@ -19,7 +19,6 @@ from worker.messages import (
     Finished,
     Prepared,
     Progress,
-    ResumeVerified,
     StepDone,
     StepMetrics,
     Stop,
@@ -145,35 +144,6 @@ def test_stopped_before_the_first_step_leaves_no_checkpoint(new_job: Callable[..
     trainer.read_to_end()
     trainer.only(Stopped)
     assert not trainer.all(StepDone) and not trainer.all(CheckpointWritten)
-
-
-def test_extended(new_job: Callable[..., Job]) -> None:
-    job = new_job(epochs=2, scheduler="cosine")
-    first = job.run()
-    segments = [*job.task.segments, {"epochs": 1, "scheduler": "cosine"}]
-    extended = job.after(first, segments=segments, verify=True)
-    second = extended.run()
-    verified = second.only(ResumeVerified)
-    assert verified.equal and verified.recorded == verified.recomputed
-    assert second.only(Prepared).epochs == 3 and second.only(Prepared).steps == 21
-    rates = {row.step: row.learning_rate for message in second.all(StepMetrics) for row in message.rows}
-    assert rates[15] == 0.001 and rates[21] < 0.0001
-    # Verification must leave no trace.
-    unverified = job.after(first, segments=segments).run()
-    assert not unverified.all(ResumeVerified)
-    assert Recorded.of(unverified) == Recorded.of(second)
-
-
-def test_early_stopping_and_its_renewal(new_job: Callable[..., Job]) -> None:
-    rule = {"patience": 1, "min_delta": 100.0}  # nothing improves by so much
-    job = new_job(epochs=5, early_stopping=rule, checkpoint_every={"epochs": 4})
-    first = job.run()
-    assert first.only(Finished).stopped_early
-    assert [metrics.epoch for metrics in first.epochs] == [1, 2]
-    assert [written.epoch for written in first.all(CheckpointWritten)] == [2]
-    assert job.after(first).run().only(Finished) == first.only(Finished)
-    extended = job.after(first, segments=[*job.task.segments, {"epochs": 1, "scheduler": "constant"}]).run()
-    assert [metrics.epoch for metrics in extended.epochs] == [3]
 
 
 def test_checkpoints_between_epochs(new_job: Callable[..., Job]) -> None:
