@@ -67,9 +67,10 @@ class Trainer:
 
     def train(self) -> Finished:
         """Raises TrainingError, StopRequested (after a checkpoint) and CancelRequested (without one)."""
-        if self.task.verify:
-            self.verify()
-        self.announce()
+        reasons = differences(self.task.fingerprint, self.attempt.fingerprint)
+        if self.task.verify or reasons:
+            reasons = self.verify(reasons)
+        self.announce(reasons)
         await_room(self.attempt, self.session, self.task.store_patience_seconds)
         try:
             self.train_epochs()
@@ -92,22 +93,27 @@ class Trainer:
             self.writer.wait()
             raise
 
-    def verify(self) -> None:
-        """Compute the recorded validation loss once more; equal bits prove that the state came back."""
+    def verify(self, reasons: list[str]) -> list[str]:
+        """Compute the recorded validation loss once more; equal bits prove that the state came back.
+
+        Answers why the attempt is not exact: ``reasons``, or this if nothing else explains a difference.
+        """
         ref = self.attempt.resumed_from
         if ref is None or ref.val_loss is None or self.state.batch:
-            return
+            return reasons
         loss, _ = self.validate("verifying")
-        self.session.send(ResumeVerified(ref.id, ref.val_loss, loss, equal=loss == ref.val_loss))
+        equal = loss == ref.val_loss
+        self.session.send(ResumeVerified(ref.id, ref.val_loss, loss, equal))
+        return reasons or ([] if equal else [f"validation loss {ref.val_loss!r} → {loss!r}"])
 
-    def announce(self) -> None:
+    def announce(self, inexact_reasons: list[str]) -> None:
         self.session.boundary()
         ref = self.attempt.resumed_from
         self.session.send(
             Prepared(
                 numerics=self.attempt.numerics.to_json(),
                 fingerprint=self.attempt.fingerprint,
-                inexact_reasons=differences(self.task.fingerprint, self.attempt.fingerprint),
+                inexact_reasons=inexact_reasons,
                 from_checkpoint=ref.id if ref else None,
                 epochs=self.plan.epochs,
                 epochs_done=self.state.epochs_done,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from worker.messages import (
     Finished,
     Prepared,
     Progress,
+    ResumeVerified,
     StepDone,
     StepMetrics,
     Stop,
@@ -146,6 +148,22 @@ def test_stopped_before_the_first_step_leaves_no_checkpoint(new_job: Callable[..
     assert not trainer.all(StepDone) and not trainer.all(CheckpointWritten)
 
 
+def test_a_validation_loss_that_does_not_come_back_makes_the_attempt_inexact(
+    new_job: Callable[..., Job],
+) -> None:
+    job = new_job(epochs=1)
+    after = job.after(job.run(), verify=True)
+    [ref] = after.task.checkpoints
+    assert ref.val_loss is not None
+    other = replace(ref, val_loss=math.nextafter(ref.val_loss, 0.0))
+    trainer = replace(after, task=replace(after.task, checkpoints=[other])).run()
+    verified = trainer.only(ResumeVerified)
+    assert not verified.equal and verified.recomputed == ref.val_loss
+    assert trainer.only(Prepared).inexact_reasons == [
+        f"validation loss {other.val_loss!r} → {ref.val_loss!r}"
+    ]
+
+
 def test_checkpoints_between_epochs(new_job: Callable[..., Job]) -> None:
     job = new_job(epochs=3, checkpoint_every={"epochs": 2})
     trainer = job.run()
@@ -227,6 +245,9 @@ def test_precision_and_threads_of_the_first_attempt_stay(new_job: Callable[..., 
     assert second.only(Prepared).numerics == numerics
     assert second.only(Prepared).inexact_reasons == ["device and instruction set cpu:test → cpu:other"]
     assert second.only(Finished) == first.only(Finished)
+    third = job.after(first, slot=slot).run()
+    assert third.only(Prepared).inexact_reasons == second.only(Prepared).inexact_reasons
+    assert third.only(ResumeVerified).equal, "where something changed it is looked at, unasked"
 
 
 def test_steps_are_numbered_over_the_whole_job(new_job: Callable[..., Job]) -> None:
@@ -281,7 +302,7 @@ def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written
     trainer = object.__new__(trainer_module.Trainer)
     vars(trainer).update(
         task=SimpleNamespace(verify=False, store_patience_seconds=1, fingerprint=None),
-        announce=lambda: None,
+        announce=lambda reasons: None,
         attempt=SimpleNamespace(fingerprint={}),
         session=SimpleNamespace(),
         state=SimpleNamespace(epochs_done=1, patience=SimpleNamespace(exhausted=False)),
