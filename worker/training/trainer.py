@@ -143,9 +143,9 @@ class Trainer:
             self.unsaved = True
             self.session.send(StepDone(self.state.step, epoch))
             self.meter.add(rate, loss, correct, len(batch.labels))
-            self.report_training()
             self.state.sums.seconds += time.monotonic() - started_at
             self.learn_cost(self.writer.finished())
+            self.report_training()
             # The epoch's own comes in a moment, if this was its last batch.
             if self.state.batch < len(batches) and self.cadence.is_due(time.monotonic()):
                 self.start_checkpoint()
