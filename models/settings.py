@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: Seconds = 5.0
     reconcile_seconds: Seconds = 2.0
     stall_seconds: Seconds | None = None
+    stop_seconds: Seconds = 20.0
     store_patience_seconds: Seconds = 300.0
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -18,7 +18,7 @@ from models.settings import load_settings
 from worker.app import worker_app
 from worker.presence import Presence
 from worker.slot import this_slot
-from worker.supervisor import STOP_SECONDS, Supervisor
+from worker.supervisor import Supervisor
 from worker.zygote_keeper import ZygoteKeeper
 
 _log = structlog.get_logger()
@@ -67,7 +67,7 @@ def main() -> int:
     finally:
         # The job may have been claimed without a bell, so Celery's own warm shutdown is not enough.
         supervisor.stop()
-        handed_back = supervisor.join(timeout=STOP_SECONDS + 5.0)
+        handed_back = supervisor.join(timeout=settings.stop_seconds + 5.0)
         reconciler.stop()
         presence.stop()
         if keeper is not None:

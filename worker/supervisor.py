@@ -37,9 +37,9 @@ from worker.zygote_keeper import ZygoteKeeper
 
 _log = structlog.get_logger()
 
-#: A trainer that does not answer a request within this time is killed; its last checkpoint counts.
+CANCEL, LEAVE, PAUSE = "cancel", "leave", "pause"
+#: A trainer that does not answer a cancel within this time is killed.
 CANCEL_SECONDS = 10.0
-STOP_SECONDS = 20.0
 #: A worker that leaves waits so long for the last log to be stored.
 LOG_SECONDS = 5.0
 
@@ -63,6 +63,8 @@ class Supervisor:
         self._hurry = threading.Event()
         self._aside = threading.Event()  # drained or quarantined
         self._health = Health()
+        # Nobody is in haste for a pause or a drain: that checkpoint may take as long as it makes progress.
+        self._patience_seconds = {CANCEL: CANCEL_SECONDS, LEAVE: settings.stop_seconds}
         self._conclusions = Conclusions(
             db,
             settings,
@@ -120,7 +122,7 @@ class Supervisor:
         self._stopping.set()
         self._wake()
         # Past this no write waits for a database any more: what is not recorded will be done again.
-        timer = threading.Timer(STOP_SECONDS, self._hurry.set)
+        timer = threading.Timer(self._settings.stop_seconds, self._hurry.set)
         timer.daemon = True
         timer.start()
 
@@ -207,8 +209,8 @@ class Supervisor:
 
     def _follow(self, turn: Turn, attempt: Attempt, trainer: TrainerProcess, lease: Lease) -> Death | None:
         """Turn words into rows and requests into messages, until the trainer's last word or its end."""
-        asked_at: float | None = None
-        started = looked_at = time.monotonic()
+        asked, started = "", time.monotonic()
+        looked_at = asked_at = started
         while True:
             ended = trainer.exited()  # looked at before the pipe, so that its last words are all there
             for message in trainer.receive(timeout=0.0 if ended else 0.25, wake_fd=self._wake_read):
@@ -227,14 +229,15 @@ class Supervisor:
             looked_at = now
             attempt.flush(now=now)
 
-            if self._leaving or lease.requests.cancel or lease.requests.pause:
-                patience = CANCEL_SECONDS if lease.requests.cancel else STOP_SECONDS
-                if asked_at is None:
-                    asked_at = now
-                    trainer.send(Cancel() if lease.requests.cancel else Stop())
-                elif now - asked_at > patience:
+            wanted = self._wanted(lease)
+            if wanted != asked:
+                asked, asked_at = wanted, now
+                if wanted:
+                    trainer.send(Cancel() if wanted == CANCEL else Stop())
+            elif wanted in self._patience_seconds:
+                if now - asked_at > self._patience_seconds[wanted]:
                     return Death(EndCause.PREEMPTED, "The trainer did not stop in time and was killed.")
-            elif lease.requests.drill not in {None, attempt.drill}:
+            elif not wanted and lease.requests.drill not in {None, attempt.drill}:
                 drill.carry_out(attempt, trainer, str(lease.requests.drill))
             elif (idle := attempt.watch.stalled_for(now)) is not None:
                 stalled = f"No progress in {attempt.phase} for {idle:.0f} s."
@@ -246,6 +249,14 @@ class Supervisor:
                 return None
 
     # -- Details ---------------------------------------------------------------------------------
+
+    def _wanted(self, lease: Lease) -> str:
+        """What the trainer is to be told: the most urgent of what was asked for, or nothing."""
+        if lease.requests.cancel:
+            return CANCEL
+        if self._stopping.is_set():
+            return LEAVE
+        return PAUSE if lease.requests.pause or self._aside.is_set() else ""
 
     @property
     def _leaving(self) -> bool:

@@ -11,7 +11,7 @@ from models.errors import LeaseLost
 from models.job_state import EventType
 from models.job_store.claims import committed_checkpoints
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
-from models.job_store.progress import insert_or_replace, put_step_rows
+from models.job_store.progress import insert_or_replace, put_step_rows, tell_mismatch
 from models.job_store.standing import best_epoch, end_to_go_back_to
 from models.tables import checkpoints, epoch_metrics, jobs
 
@@ -153,10 +153,10 @@ def _expect_equal_epochs(
         different = [name for name in _REPEATABLE if old and getattr(old, name) != row[name]]
         if different and job.exact:
             name = different[0]
-            record(
-                tx, db, job.id, EventType.DETERMINISM_MISMATCH,
+            tell_mismatch(
+                tx, db, job,
                 f"Epoch {row['epoch']} gave {row[name]!r} as {name}, and {getattr(old, name)!r} before.",
-                attempt=job.attempt, epoch=row["epoch"], fields=different,
+                epoch=row["epoch"], fields=different,
             )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from models.tables import attempts, events, jobs, step_metrics
 
 #: Rows of one upsert; SQLite allows 32 766 bound values a statement.
 _ROWS_AT_ONCE = 1000
+#: Why a job is not exact that was so until then.
+_MISMATCH = "what was done again gave another number"
 
 
 @dataclass(frozen=True)
@@ -208,15 +210,23 @@ def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapp
     different = [r for r in rows if r["step"] in before and before[r["step"]] != r["loss"]]
     if different and job.exact:
         first = different[0]
-        record(
-            tx, db, job.id, EventType.DETERMINISM_MISMATCH,
+        tell_mismatch(
+            tx, db, job,
             f"Step {first['step']} gave the loss {first['loss']!r}, and {before[first['step']]!r} before.",
-            attempt=job.attempt, step=first["step"], steps=len(different),
+            step=first["step"], steps=len(different),
         )  # fmt: skip
     stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
     stamped = [{**row, **stamp, "is_finite": row["loss"] is not None} for row in rows]
     for start in range(0, len(stamped), _ROWS_AT_ONCE):
         insert_or_replace(tx, db, step_metrics, ["job_id", "step"], stamped[start : start + _ROWS_AT_ONCE])
+
+
+def tell_mismatch(tx: Connection, db: Database, job: JobRow, message: str, **data: Any) -> None:
+    """What was done again came out differently, and nothing explains it: the job is exact no longer."""
+    record(tx, db, job.id, EventType.DETERMINISM_MISMATCH, message, attempt=job.attempt, **data)
+    told = {"exact": False, "inexact_reasons": [_MISMATCH]}
+    tx.execute(update(jobs).where(jobs.c.id == job.id).values(**told))
+    _update_attempt(tx, Fence(job.id, job.attempt), **told)
 
 
 def insert_or_replace(

@@ -63,20 +63,14 @@ class LocalStorage:
             # A kill before the rename leaves a temporary name, after it an unrecorded object: both
             # are garbage that nobody believes in.
             temporary.rename(final)
-            _sync_folder(final.parent)
-            stored = StoredObject(key, written.size_bytes, written.sha256)
-            if _xxh3_from_disk(final, on_bytes) != written.xxh3:
-                raise StorageFailed(
-                    f"{key} reads back differently from what was written; the disk may be failing."
-                )
+            self._make_sure_of(final, written, on_bytes)
         except OSError as error:
             raise StorageFailed(
                 f"Writing {key} failed: {error.strerror or error}. Free some space or repair the store."
             ) from error
         finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        return stored
+            _discard(temporary)
+        return StoredObject(key, written.size_bytes, written.sha256)
 
     def open(self, key: str) -> IO[bytes]:
         return self.local_path(key).open("rb")
@@ -91,6 +85,20 @@ class LocalStorage:
         for path in sorted(self.local_path(prefix).rglob("*")):
             if path.is_file():
                 yield path.relative_to(self.root.resolve()).as_posix()
+
+    def _make_sure_of(self, final: Path, written: HashingWriter, on_bytes: OnBytes) -> None:
+        """Its name is durable and its bytes are right, or it is gone: tries would pile up otherwise."""
+        try:
+            _sync_folder(final.parent)
+            is_right = _xxh3_from_disk(final, on_bytes) == written.xxh3
+        except OSError:
+            _discard(final)
+            raise
+        if not is_right:
+            _discard(final)
+            raise StorageFailed(
+                f"{final.name} reads back differently from what was written; the disk may be failing."
+            )
 
     def _make_durable_folder(self, folder: Path) -> None:
         """Sync the names on the way there, too, even of folders that exist: whoever made one may have died,
@@ -108,6 +116,10 @@ class LocalStorage:
         existing = next(path for path in (self.root, *self.root.parents) if path.exists())
         return shutil.disk_usage(existing).free
 
+    def seems_away(self, key: str) -> bool:
+        # A mount point without its file system is an empty folder.
+        return not (self.root / key.partition("/")[0]).is_dir()
+
     def probe(self) -> None:
         key = f"probe-{uuid.uuid4().hex}"
         self.write(key, lambda sink: sink.write(b"probe"))
@@ -117,6 +129,11 @@ class LocalStorage:
             raise StorageFailed(
                 f"Deleting from the store failed: {error.strerror or error}. Repair the store."
             ) from error
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _write_durably(

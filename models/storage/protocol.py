@@ -107,6 +107,9 @@ class Storage(Protocol):
     def free_bytes(self) -> int | None:
         """Room for more; None where nobody knows."""
 
+    def seems_away(self, key: str) -> bool:
+        """Whether an object that was there is missing since all of the store is: not mounted, say."""
+
     def probe(self) -> None:
         """Do once, with a few bytes, what each checkpoint needs."""
 

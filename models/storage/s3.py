@@ -78,6 +78,9 @@ class S3Storage:
     def free_bytes(self) -> int | None:
         return None
 
+    def seems_away(self, key: str) -> bool:
+        return False  # a bucket that is missing is told apart from an object by every request
+
     def probe(self) -> None:
         name = self._name(f"probe-{uuid.uuid4().hex}")
         with worded("Writing a few bytes"):

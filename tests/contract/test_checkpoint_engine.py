@@ -96,7 +96,9 @@ def replayed_epoch(world: World, **changes: Any) -> list[str]:
     commit(world, fence, world.checkpoint(10), epoch_rows=[again], epochs_done=1)
     [row] = job_store.epoch_metrics(world.db, fence.job_id)
     assert {key: getattr(row, key) for key in again} == again, "the row belongs to the surviving weights"
-    return world.events(fence.job_id)
+    told = world.events(fence.job_id)
+    assert world.job(fence.job_id).exact == ("determinism.mismatch" not in told)
+    return told
 
 
 @pytest.mark.parametrize("field", ["train_loss", "train_accuracy", "val_loss", "val_accuracy"])

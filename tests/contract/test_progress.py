@@ -219,6 +219,11 @@ def test_a_replay_that_differs_is_told(world: World, before: float | None, after
     assert event.data == {"step": 4, "steps": 1}
     assert repr(before) in event.message and repr(after) in event.message
     assert steps(world, fence)[4].loss == after, "the rows belong to the weights that survive"
+    for row in (world.job(fence.job_id), world.attempts(fence.job_id)[1]):
+        assert (row.exact, row.inexact_reasons) == (False, ["what was done again gave another number"])
+    assert world.attempts(fence.job_id)[0].exact is not False
+    world.prepare(world.restart(fence).fence)
+    assert world.job(fence.job_id).exact is False, "the job never forgets"
 
 
 def test_a_batch_sealed_by_a_commit_is_compared_too(world: World) -> None:

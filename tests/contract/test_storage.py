@@ -189,6 +189,8 @@ def test_any_part_can_be_read(store: Storage) -> None:
 def test_an_object_that_is_not_there(store: Storage) -> None:
     with pytest.raises(FileNotFoundError):
         store.open("jobs/j/none")
+    put(store, "jobs/k/some")
+    assert not store.seems_away("jobs/j/none"), "others are there"
 
 
 def test_deleting_twice_is_no_error(store: Storage) -> None:

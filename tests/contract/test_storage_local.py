@@ -105,6 +105,7 @@ def test_what_reads_back_differently_is_refused(store: LocalStorage, monkeypatch
     monkeypatch.setattr(storage_module, "_xxh3_from_disk", flipped)
     with pytest.raises(StorageFailed, match="reads back differently"):
         put(store, "k")
+    assert files(store) == [], "tries again would fill the disk"
 
 
 def test_bytes_and_names_are_made_durable_in_order(

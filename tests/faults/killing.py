@@ -26,6 +26,7 @@ class Kill:
     step: int  #: last one that the database knew of
     committed_step: int
     attempt: int
+    in_write: bool  #: its checkpoint had no final name yet
 
 
 class Killer:
@@ -36,6 +37,7 @@ class Killer:
         self.job_id = job_id
         self.random = random.Random(seed)
         self.kills: list[Kill] = []
+        self._is_writing = False
 
     def row(self) -> Any:
         return job_store.get_job(self.stack.db, self.job_id)
@@ -66,13 +68,22 @@ class Killer:
         time.sleep(self.random.uniform(*SOMEWHERE_IN_THE_EPOCH))  # the moment itself is what is random
 
     def in_checkpoint_write(self) -> None:
-        """The temporary file of a checkpoint is there and not yet renamed."""
+        """A checkpoint has its temporary name; its writer stands still from then on, until it is killed."""
+        trainer = psutil.Process(self.attempt().trainer_pid)
         folder = Path(self.stack.home / "storage/jobs" / self.job_id / "checkpoints")
         before = set(folder.glob("*.partial"))
-        until(
-            lambda: set(folder.glob("*.partial")) - before,
-            seconds=60, what="a checkpoint being written", every=0.0005,
-        )  # fmt: skip
+
+        def caught() -> bool:
+            if not set(folder.glob("*.partial")) - before:
+                return False
+            trainer.suspend()
+            until(lambda: trainer.status() == psutil.STATUS_STOPPED, what="it to stand still", every=0.001)
+            self._is_writing = bool(set(folder.glob("*.partial")) - before)
+            if not self._is_writing:  # this was too late
+                trainer.resume()
+            return self._is_writing
+
+        until(caught, seconds=60, what="a checkpoint being written", every=0.0005)
 
     # -- Victims ---------------------------------------------------------------------------------
 
@@ -123,7 +134,9 @@ class Killer:
 
     def _note(self, victim: str) -> None:
         row = self._unfinished()
-        self.kills.append(Kill(victim, row.phase or "", row.step, row.committed_step, row.attempt))
+        found = (row.phase or "", row.step, row.committed_step, row.attempt)
+        self.kills.append(Kill(victim, *found, in_write=self._is_writing))
+        self._is_writing = False
 
     def _restart_worker(self, pid: int) -> None:
         dead = next(worker for worker in self.stack.workers if worker.pid == pid)
@@ -146,6 +159,7 @@ def report(kills: list[Kill], attempts: list[dict[str, Any]]) -> str:
     lines = [
         f"  {number:2} {kill.victim:10} attempt {kill.attempt:2} {kill.phase:10} step {kill.step:3}"
         f" committed {kill.committed_step:3} redone {redone.get(kill.attempt + 1, 0):2}"
+        f"{' in a write' if kill.in_write else ''}"
         for number, kill in enumerate(kills, 1)
     ]
     return "\n".join(lines)

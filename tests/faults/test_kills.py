@@ -62,3 +62,4 @@ def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
         assert "determinism.mismatch" not in event_types(stack, job_id)
         with_uncommitted_work = sum(row["steps_redone"] > 0 for row in attempts)
         assert with_uncommitted_work >= len(killer.kills) / 2, "kills that cost nothing prove little"
+        assert sum(kill.in_write for kill in killer.kills) >= len(killer.kills) / 10

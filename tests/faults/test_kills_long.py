@@ -57,4 +57,5 @@ def test_many_kills_with_stochastic_depth_and_commits_within_epochs(
         expect_equal_results(stack, job_id, quiet, tmp_path)
         with_uncommitted_work = sum(row["steps_redone"] > 0 for row in attempts)
         assert with_uncommitted_work >= KILLS / 2, "kills that cost nothing prove little"
+        assert sum(kill.in_write for kill in killer.kills) >= KILLS / 10
         assert "determinism.mismatch" not in event_types(stack, job_id)

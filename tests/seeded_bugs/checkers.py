@@ -31,7 +31,7 @@ CHECKERS: dict[str, list[str]] = {
     "optimization": ["tests/unit/training/test_optimization.py"],
     "cadence": ["tests/unit/training/test_cadence.py"],
     "randomness": ["tests/unit/training/test_randomness.py"],
-    "early stop": ["tests/unit/training/test_resume.py", "-k", "early_stopping"],
+    "early stop": ["tests/unit/training/test_extending.py", "-k", "early_stopping"],
     "silence": ["tests/unit/training/test_resume.py", "-k", "once_the_job_may_be_lost"],
     "resume": ["tests/unit/training/test_resume.py", "-k", "within_an_epoch or damaged"],
     "storage": ["tests/contract/test_storage_local.py", "-k", "made_durable_in_order"],

@@ -97,7 +97,7 @@ HARDER = [
     Bug("snapshot shared with the running state", "I5", TRAINING,
         "self._model_copy.take(self._part(frozen=False))", "self._part(frozen=False)", ("optimization",)),
     Bug("extended job keeps its exhausted patience", "I4", TRAINING,
-        "        state.patience.renew()", "        pass", ("early stop",)),
+        "return epochs_done in accumulate(", "return epochs_done < 0 and any(", ("early stop",)),
     Bug("a parked trainer writes", "I1", TRAINING,
         "        self.session.wait_while_silent()\n        content", "        content", ("silence",)),
     Bug("never a checkpoint within an epoch", "I10", TRAINING,

@@ -11,7 +11,7 @@ from tests.simulation.kernel import Process, kernel
 from tests.simulation.world import SETTINGS, world
 from worker.messages import Slot
 from worker.presence import Presence
-from worker.supervisor import STOP_SECONDS, Supervisor
+from worker.supervisor import Supervisor
 
 SLOT = Slot("cpu", 2, "x86_64-avx2")
 
@@ -68,7 +68,7 @@ class Worker:
 
         def leave() -> None:
             supervisor.stop()
-            supervisor.join(STOP_SECONDS + 5.0)
+            supervisor.join(supervisor._settings.stop_seconds + 5.0)
             kernel().kill(process, 0)
 
         kernel().spawn(process, "leave", leave)

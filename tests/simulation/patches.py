@@ -136,6 +136,7 @@ def _replacements() -> list[tuple[Any, str, Any]]:
         worker.training.writer: time | {
             "ThreadPoolExecutor": stand_ins.Executor,
             "wait_for": stand_ins.wait_for,
+            "starved_seconds": lambda thread: 0.0,
         },
         models.job_store: {
             name: oracles.observed(name, getattr(models.job_store, name)) for name in oracles.OBSERVED

@@ -135,24 +135,25 @@ def prepare(task: Task, session: Session) -> preparation.Attempt:
         session.send(DatasetChecked(DIGEST, "manifest", ["a", "b"], NUM_TRAIN, NUM_VAL))
     found = newest_usable(task, storage, session)
     session.boundary()
+    batch_size = spec.hyperparameters.batch_size
+    plan = Plan(
+        segments=tuple(Segment.model_validate(segment) for segment in task.segments),
+        steps_per_epoch=len(cut_into_batches(TRAIN, batch_size)),
+        peak_rate=spec.hyperparameters.lr,
+    )
     learner, state = FoldLearner(spec.seed), RunState()
     if found:
         content = checkpoint.parse(found.content)
         data: Any = _Data
-        state = preparation._resumed_state(content, task, data)
+        state = preparation._resumed_state(content, plan, data)
         learner.restore(content)
-    batch_size = spec.hyperparameters.batch_size
     parts: dict[str, Any] = {"source": FoldSource(), "learner": learner}
     return preparation.Attempt(
         spec=spec,
         storage=storage,
         numerics=numerics,
         fingerprint={"dataset": DIGEST, "numerics": numerics.to_json()},
-        plan=Plan(
-            segments=tuple(Segment.model_validate(segment) for segment in task.segments),
-            steps_per_epoch=len(cut_into_batches(TRAIN, batch_size)),
-            peak_rate=spec.hyperparameters.lr,
-        ),
+        plan=plan,
         classes=["a", "b"],
         train_indices=TRAIN,
         val_batches=cut_into_batches(VAL, batch_size),

@@ -24,14 +24,14 @@ class Cadence:
 
     @property
     def interval_seconds(self) -> float:
-        """At most so much work is at risk, beside the write in flight."""
+        """What was done since the snapshot before is at risk until the one after it is durable."""
         if self._rule.seconds is not None:
             return self._rule.seconds
         # Nothing measured yet: soon, so that a job that is killed again and again gets on from the start.
         optimum = math.sqrt(2 * (self._cost_seconds or 0.0) * self._seconds_between_failures)
-        bounded = min(max(optimum, self._rule.min_seconds), self._rule.max_seconds)
-        # A store that is slower than this would have training wait for it all the time.
-        return max(bounded, 2 * self._write_seconds)
+        bounded = min(optimum, self._rule.max_seconds - self._write_seconds)
+        # A store that is slower than this would have training wait for it, every time.
+        return max(bounded, self._rule.min_seconds, self._write_seconds)
 
     def is_due(self, now: float) -> bool:
         return now - self._saved_at >= self.interval_seconds

@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 import torch
 import uuid_utils
 
-from models.errors import CheckpointFormatUnknown
+from models.errors import CheckpointFormatUnknown, StorageFailed
 from models.storage import Storage, sha256_of
 from worker.messages import FileRef
 from worker.training.state import RunState
@@ -99,8 +99,14 @@ def read_verified(storage: Storage, ref: FileRef, on_bytes: Callable[[int, int],
             # One read serves the hash and the parser, so that no other bytes can slip in between.
             whole = io.BytesIO(stream.read())
     except FileNotFoundError:
+        if storage.seems_away(ref.path):
+            raise StorageFailed(
+                "The checkpoint store is empty, though checkpoints were recorded in it. Mount it, or correct "
+                "PERDURE_STORAGE_URL of this worker."
+            ) from None
         raise CheckpointUnusable("its file is missing") from None
     except OSError as error:
+        storage.probe()  # a disk that fails altogether says nothing about this file
         raise CheckpointUnusable(f"it cannot be read: {error.strerror or error}") from error
     found = sha256_of(whole, lambda done: on_bytes(done, size))
     if found != ref.sha256:

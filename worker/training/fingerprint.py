@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import PIL
 import torch
 import torchvision
+from PIL import features
 
 from worker.messages import Slot
 from worker.training.numerics import Numerics
@@ -16,6 +18,7 @@ _BEFORE = {"micro_batches": 1}
 _TITLES = {
     "torch": "torch",
     "torchvision": "torchvision",
+    "images": "decoding of images",
     "slot": "device and instruction set",
     "dataset": "dataset digest",
     "arithmetic": "version of the training code",
@@ -31,6 +34,8 @@ def fingerprint(numerics: Numerics, slot: Slot, dataset_digest: str) -> dict[str
     return {
         "torch": str(torch.__version__),  # a class of its own otherwise, that no bare load allows
         "torchvision": str(torchvision.__version__),
+        # What decodes, resizes and augments.
+        "images": f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}",
         "numerics": numerics.to_json(),
         "slot": slot.key,
         "dataset": dataset_digest,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -26,6 +27,10 @@ class Plan:
     @property
     def steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    def ends_segment(self, epochs_done: int) -> bool:
+        """Whether a segment ends there and another one follows: whoever extends a job wants it trained."""
+        return epochs_done in accumulate(segment.epochs for segment in self.segments[:-1])
 
     def learning_rate(self, step: int) -> float:
         """The rate of a 1-based step: that of its segment's schedule, slowed down by rollbacks before it."""

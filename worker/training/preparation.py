@@ -68,30 +68,31 @@ def prepare(task: Task, session: Session) -> Attempt:
         )
 
     session.boundary()
+    batch_size = spec.hyperparameters.batch_size
+    train_indices = data.manifest.indices("train")
+    plan = Plan(
+        segments=tuple(Segment.model_validate(segment) for segment in task.segments),
+        steps_per_epoch=len(cut_into_batches(train_indices, batch_size)),
+        peak_rate=spec.hyperparameters.lr,
+    )
     state, frozen, content = RunState(), None, None
     if empty and found:
         classifier, content = empty, checkpoint.parse(found.content)
         unchanging, frozen = frozen_part(found, content, begin, session)
         load(classifier.module, {**unchanging, **content["model_state_dict"]})
-        state = _resumed_state(content, task, data)
+        state = _resumed_state(content, plan, data)
     else:
         classifier = begin()
     learner = Learner(classifier, spec, numerics, device)
     if content:
         learner.restore_optimizer(content["optimizer_state_dict"])
 
-    batch_size = spec.hyperparameters.batch_size
-    train_indices = data.manifest.indices("train")
     return Attempt(
         spec=spec,
         storage=storage,
         numerics=numerics,
         fingerprint=fingerprint(numerics, task.slot, data.manifest.digest),
-        plan=Plan(
-            segments=tuple(Segment.model_validate(segment) for segment in task.segments),
-            steps_per_epoch=len(cut_into_batches(train_indices, batch_size)),
-            peak_rate=spec.hyperparameters.lr,
-        ),
+        plan=plan,
         classes=data.manifest.classes,
         train_indices=train_indices,
         val_batches=cut_into_batches(data.manifest.indices("val"), batch_size),
@@ -121,10 +122,10 @@ def _architecture(spec: JobSpec, data: Dataset) -> Architecture:
     )
 
 
-def _resumed_state(content: dict[str, Any], task: Task, data: Dataset) -> RunState:
+def _resumed_state(content: dict[str, Any], plan: Plan, data: Dataset) -> RunState:
     if content["fingerprint"]["dataset"] != data.manifest.digest:
         raise DatasetChanged
     state = RunState.from_dict(content)
-    if len(content["segments"]) != len(task.segments):
-        state.patience.renew()  # extended: whoever asks for more epochs wants them trained
+    if not state.batch and plan.ends_segment(state.epochs_done):
+        state.patience.renew()  # what was the end when this was written no longer is
     return state

@@ -67,10 +67,22 @@ class Trainer:
 
     def train(self) -> Finished:
         """Raises TrainingError, StopRequested (after a checkpoint) and CancelRequested (without one)."""
-        if self.task.verify:
-            self.verify()
-        self.announce()
+        reasons = differences(self.task.fingerprint, self.attempt.fingerprint)
+        if self.task.verify or reasons:
+            reasons = self.verify(reasons)
+        self.announce(reasons)
         await_room(self.attempt, self.session, self.task.store_patience_seconds)
+        try:
+            self.train_epochs()
+        except NonFiniteLoss:
+            # A rollback goes to the last epoch's end, whose file may still be on its way.
+            self.writer.wait()
+            raise
+        self.writer.wait()
+        return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
+
+    def train_epochs(self) -> None:
+        """All that are left. A stop is answered by a checkpoint, unless the loss has no bounds there."""
         try:
             while self.state.epochs_done < self.plan.epochs and not self.state.patience.exhausted:
                 self.train_epoch()
@@ -80,29 +92,28 @@ class Trainer:
                 self.start_checkpoint(awaited=True)
             self.writer.wait()
             raise
-        except NonFiniteLoss:
-            # A rollback goes to the last epoch's end, whose file may still be on its way.
-            self.writer.wait()
-            raise
-        self.writer.wait()
-        return Finished(self.hash_weights(), stopped_early=self.state.epochs_done < self.plan.epochs)
 
-    def verify(self) -> None:
-        """Compute the recorded validation loss once more; equal bits prove that the state came back."""
+    def verify(self, reasons: list[str]) -> list[str]:
+        """Compute the recorded validation loss once more; equal bits prove that the state came back.
+
+        Answers why the attempt is not exact: ``reasons``, or this if nothing else explains a difference.
+        """
         ref = self.attempt.resumed_from
         if ref is None or ref.val_loss is None or self.state.batch:
-            return
+            return reasons
         loss, _ = self.validate("verifying")
-        self.session.send(ResumeVerified(ref.id, ref.val_loss, loss, equal=loss == ref.val_loss))
+        equal = loss == ref.val_loss
+        self.session.send(ResumeVerified(ref.id, ref.val_loss, loss, equal))
+        return reasons or ([] if equal else [f"validation loss {ref.val_loss!r} → {loss!r}"])
 
-    def announce(self) -> None:
+    def announce(self, inexact_reasons: list[str]) -> None:
         self.session.boundary()
         ref = self.attempt.resumed_from
         self.session.send(
             Prepared(
                 numerics=self.attempt.numerics.to_json(),
                 fingerprint=self.attempt.fingerprint,
-                inexact_reasons=differences(self.task.fingerprint, self.attempt.fingerprint),
+                inexact_reasons=inexact_reasons,
                 from_checkpoint=ref.id if ref else None,
                 epochs=self.plan.epochs,
                 epochs_done=self.state.epochs_done,
@@ -132,9 +143,9 @@ class Trainer:
             self.unsaved = True
             self.session.send(StepDone(self.state.step, epoch))
             self.meter.add(rate, loss, correct, len(batch.labels))
-            self.report_training()
             self.state.sums.seconds += time.monotonic() - started_at
             self.learn_cost(self.writer.finished())
+            self.report_training()
             # The epoch's own comes in a moment, if this was its last batch.
             if self.state.batch < len(batches) and self.cadence.is_due(time.monotonic()):
                 self.start_checkpoint()
@@ -167,9 +178,13 @@ class Trainer:
         state.end_epoch(val_loss, val_accuracy)
         if self.spec.early_stopping is not None:
             state.patience.see(val_loss, self.spec.early_stopping)
+        ends_segment = self.plan.ends_segment(state.epochs_done)
+        if ends_segment:  # it was the last one, until the job was extended
+            state.patience.renew()
         self.unsealed.append(metrics)
         is_last = state.epochs_done == self.plan.epochs or state.patience.exhausted
-        if is_last or state.epochs_done % self.spec.fault_tolerance.checkpoint_every.epochs == 0:
+        every = self.spec.fault_tolerance.checkpoint_every.epochs
+        if is_last or ends_segment or state.epochs_done % every == 0:
             self.start_checkpoint(awaited=is_last)
 
     def validate(self, phase: str) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from models.storage import Storage
@@ -22,8 +23,10 @@ from worker.training.checkpoint import WriteProgress
 from worker.training.patience import persistently
 from worker.training.session import TICK_SECONDS, Session
 
-#: Steps of niceness: all that there are, and no more than that whatever the process began with.
-STEPS_ASIDE = 19
+#: Steps of niceness: a tenth of a core that the steps fill is left for the write, and all of an idle one.
+STEPS_ASIDE = 10
+#: A write that was ready to run for so long and found no core is waited for.
+MOST_SECONDS_STARVED = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,27 @@ class Cost:
 
     stall_seconds: float
     cpu_seconds: float  #: of the writing thread, which the step may have missed
-    write_seconds: float
+    write_seconds: float  #: of the try that succeeded: an outage says nothing about the next write
 
 
 def make_way_for_training() -> None:
     """Let this thread run where the steps leave a core idle: while images are read, between operations.
 
-    It still gets a little of a core that others fill, so that a write ends on a crowded machine, too.
+    It still gets some of a core that others fill, so that a write ends on a crowded machine, too.
     """
     if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):  # a sandbox may forbid it; then writes cost a little more
             niceness = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, niceness + STEPS_ASIDE)
+
+
+def starved_seconds(thread: int) -> float:
+    """For how long a thread of this process was ready to run without a core; 0 where no kernel says."""
+    try:
+        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class CheckpointWriter:
@@ -83,6 +94,7 @@ class CheckpointWriter:
         self._at_once = ThreadPoolExecutor(1, "checkpoint-at-once")
         self._in_flight: Future[Cost] | None = None
         self._bytes = (0, 0)
+        self._starving: tuple[int, float] | None = None  #: the thread at work, and what it had missed before
 
     def start(self, draft: Draft, *, awaited: bool = False) -> None:
         """Begin to write; nothing else may be in flight. Training makes room for an ``awaited`` write."""
@@ -92,9 +104,15 @@ class CheckpointWriter:
         self._in_flight = thread.submit(self._write, draft, time.monotonic())
 
     def finished(self) -> Cost | None:
-        """What the write cost, once, when it is done. Never waits. Raises StorageFailed."""
-        if self._in_flight is None or not self._in_flight.done():
+        """What the write cost, once, when it is done. Raises StorageFailed.
+
+        Waits only for a write that starves: the steps fill every core, and the work at risk would grow
+        without bounds. Then it raises CancelRequested, too.
+        """
+        if self._in_flight is None:
             return None
+        if not self._in_flight.done():
+            return self.wait() if self._is_starved() else None
         done, self._in_flight = self._in_flight, None
         return done.result()
 
@@ -109,6 +127,12 @@ class CheckpointWriter:
             wait_for([self._in_flight], timeout=TICK_SECONDS)
         return self.finished()
 
+    def _is_starved(self) -> bool:
+        if self._starving is None:
+            return False
+        thread, before = self._starving
+        return starved_seconds(thread) - before > MOST_SECONDS_STARVED
+
     def close(self) -> None:
         """End the threads; nothing is in flight. A process that ends needs no such thing."""
         self._in_background.shutdown()
@@ -117,12 +141,16 @@ class CheckpointWriter:
     # -- In the thread that writes -----------------------------------------------------------------
 
     def _write(self, draft: Draft, began_at: float) -> Cost:
+        thread = threading.get_native_id()
+        self._starving = thread, starved_seconds(thread)
         cpu_before = time.thread_time()
-        identifier, file = persistently(
-            self._session, self._patience_seconds, lambda: self._store(draft.content)
-        )
+
+        def store() -> tuple[tuple[str, FileRef], float]:
+            tried_at = time.monotonic()
+            return self._store(draft.content), time.monotonic() - tried_at
+
+        (identifier, file), try_seconds = persistently(self._session, self._patience_seconds, store)
         state = checkpoint.state_of(draft.content)
-        write_seconds = time.monotonic() - began_at
         self._session.send(
             CheckpointWritten(
                 id=identifier,
@@ -134,10 +162,10 @@ class CheckpointWriter:
                 val_loss=state.val_loss,
                 epochs=draft.epochs,
                 stall_seconds=draft.stall_seconds,
-                write_seconds=write_seconds,
+                write_seconds=time.monotonic() - began_at,
             )
         )
-        return Cost(draft.stall_seconds, time.thread_time() - cpu_before, write_seconds)
+        return Cost(draft.stall_seconds, time.thread_time() - cpu_before, try_seconds)
 
     def _store(self, content: dict[str, Any]) -> tuple[str, FileRef]:
         if self._frozen is None and (tensors := self._frozen_tensors()):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 import torch
 
 from models.job_spec import JobSpec
+from tests.unit.training.desk import Desk, Store
 from tests.unit.training.jobs import Job, Trainer, alive, paint
 from worker.messages import Slot, Task
+from worker.training import patience as patience_module
 from worker.training.session import boot_seconds
 
 ROOT = Path(__file__).parents[3]
@@ -156,3 +159,28 @@ def new_job(start: Callable[[Task], Trainer], data_root: Path, tmp_path: Path) -
         return Job(task, start, store)
 
     return make
+
+
+# -- The writer alone ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def trainer() -> Iterator[ThreadPoolExecutor]:
+    """The training thread, while the test watches it wait."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience_module, "_pauses", lambda: itertools.repeat(0.001))

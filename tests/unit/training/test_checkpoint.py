@@ -116,6 +116,32 @@ def test_truncated_or_missing(storage: LocalStorage) -> None:
         checkpoint.read_verified(storage, ref.file, nothing)
 
 
+def test_a_store_that_is_not_mounted_says_nothing_about_its_files(storage: LocalStorage) -> None:
+    """Each of them would be quarantined, and the job would begin again."""
+    ref = write(storage)
+    (storage.root / "jobs").rename(storage.root / "elsewhere")
+    with pytest.raises(StorageFailed, match="Mount it"):
+        checkpoint.read_verified(storage, ref.file, nothing)
+
+
+def test_nor_does_a_disk_that_fails_altogether(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = write(storage)
+    file = storage.root / ref.file.path
+    file.unlink()
+    file.mkdir()  # nobody can read that, root included
+    with pytest.raises(checkpoint.CheckpointUnusable, match="cannot be read"):
+        checkpoint.read_verified(storage, ref.file, nothing)
+
+    def broken() -> None:
+        raise StorageFailed("Input/output error")
+
+    monkeypatch.setattr(storage, "probe", broken)
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        checkpoint.read_verified(storage, ref.file, nothing)
+
+
 class Canary:
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import PIL
 import pytest
 
 from models.errors import NumericsUnavailable
@@ -49,6 +50,13 @@ def test_differences_are_sentences() -> None:
     assert differences(now, now) == []
     before = {**now, "torch": "2.13.0", "numerics": {**now["numerics"], "threads": 8}}
     assert differences(before, now) == ["CPU threads 8 → 3", f"torch 2.13.0 → {now['torch']}"]
+
+
+def test_another_decoder_of_images_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(Numerics.resolve(spec(), CPU), CPU, "d1")
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    now = fingerprint(Numerics.resolve(spec(), CPU), CPU, "d1")
+    assert differences(before, now) == [f"decoding of images {before['images']} → {now['images']}"]
 
 
 def test_a_fingerprint_is_plain() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from worker.messages import (
     Stopped,
 )
 from worker.training import trainer as trainer_module
-from worker.training.session import CancelRequested
+from worker.training.session import CancelRequested, StopRequested
 
 #: Everything random at once: dropout, stochastic depth, augmentation, with BatchNorm and momentum.
 EVERYTHING = {
@@ -147,33 +148,20 @@ def test_stopped_before_the_first_step_leaves_no_checkpoint(new_job: Callable[..
     assert not trainer.all(StepDone) and not trainer.all(CheckpointWritten)
 
 
-def test_extended(new_job: Callable[..., Job]) -> None:
-    job = new_job(epochs=2, scheduler="cosine")
-    first = job.run()
-    segments = [*job.task.segments, {"epochs": 1, "scheduler": "cosine"}]
-    extended = job.after(first, segments=segments, verify=True)
-    second = extended.run()
-    verified = second.only(ResumeVerified)
-    assert verified.equal and verified.recorded == verified.recomputed
-    assert second.only(Prepared).epochs == 3 and second.only(Prepared).steps == 21
-    rates = {row.step: row.learning_rate for message in second.all(StepMetrics) for row in message.rows}
-    assert rates[15] == 0.001 and rates[21] < 0.0001
-    # Verification must leave no trace.
-    unverified = job.after(first, segments=segments).run()
-    assert not unverified.all(ResumeVerified)
-    assert Recorded.of(unverified) == Recorded.of(second)
-
-
-def test_early_stopping_and_its_renewal(new_job: Callable[..., Job]) -> None:
-    rule = {"patience": 1, "min_delta": 100.0}  # nothing improves by so much
-    job = new_job(epochs=5, early_stopping=rule, checkpoint_every={"epochs": 4})
-    first = job.run()
-    assert first.only(Finished).stopped_early
-    assert [metrics.epoch for metrics in first.epochs] == [1, 2]
-    assert [written.epoch for written in first.all(CheckpointWritten)] == [2]
-    assert job.after(first).run().only(Finished) == first.only(Finished)
-    extended = job.after(first, segments=[*job.task.segments, {"epochs": 1, "scheduler": "constant"}]).run()
-    assert [metrics.epoch for metrics in extended.epochs] == [3]
+def test_a_validation_loss_that_does_not_come_back_makes_the_attempt_inexact(
+    new_job: Callable[..., Job],
+) -> None:
+    job = new_job(epochs=1)
+    after = job.after(job.run(), verify=True)
+    [ref] = after.task.checkpoints
+    assert ref.val_loss is not None
+    other = replace(ref, val_loss=math.nextafter(ref.val_loss, 0.0))
+    trainer = replace(after, task=replace(after.task, checkpoints=[other])).run()
+    verified = trainer.only(ResumeVerified)
+    assert not verified.equal and verified.recomputed == ref.val_loss
+    assert trainer.only(Prepared).inexact_reasons == [
+        f"validation loss {other.val_loss!r} → {ref.val_loss!r}"
+    ]
 
 
 def test_checkpoints_between_epochs(new_job: Callable[..., Job]) -> None:
@@ -257,6 +245,9 @@ def test_precision_and_threads_of_the_first_attempt_stay(new_job: Callable[..., 
     assert second.only(Prepared).numerics == numerics
     assert second.only(Prepared).inexact_reasons == ["device and instruction set cpu:test → cpu:other"]
     assert second.only(Finished) == first.only(Finished)
+    third = job.after(first, slot=slot).run()
+    assert third.only(Prepared).inexact_reasons == second.only(Prepared).inexact_reasons
+    assert third.only(ResumeVerified).equal, "where something changed it is looked at, unasked"
 
 
 def test_steps_are_numbered_over_the_whole_job(new_job: Callable[..., Job]) -> None:
@@ -293,25 +284,35 @@ def test_nothing_is_written_once_the_job_may_be_lost() -> None:
     assert told
 
 
-def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written() -> None:
-    """A rollback goes to that end; were it told first, how far back would depend on the disk's speed."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_loss_without_bounds_is_told_after_the_epochs_end_before_it_is_written(stopped: bool) -> None:
+    """A rollback goes to that end; were it told first, how far back would depend on the disk's speed.
+
+    So too where the loss is only looked at for the checkpoint that a stop asks for.
+    """
     told = []
 
-    def unbounded() -> None:
+    def unbounded(**_: bool) -> None:
         told.append("trained")
         raise NonFiniteLoss
 
-    trainer = SimpleNamespace(
-        task=SimpleNamespace(verify=False, store_patience_seconds=1),
-        announce=lambda: None,
-        attempt=SimpleNamespace(),
+    def stop() -> None:
+        raise StopRequested
+
+    trainer = object.__new__(trainer_module.Trainer)
+    vars(trainer).update(
+        task=SimpleNamespace(verify=False, store_patience_seconds=1, fingerprint=None),
+        announce=lambda reasons: None,
+        attempt=SimpleNamespace(fingerprint={}),
         session=SimpleNamespace(),
         state=SimpleNamespace(epochs_done=1, patience=SimpleNamespace(exhausted=False)),
         plan=SimpleNamespace(epochs=2),
         writer=SimpleNamespace(wait=lambda: told.append("written")),
-        train_epoch=unbounded,
+        unsaved=True,
+        train_epoch=stop if stopped else unbounded,
+        start_checkpoint=unbounded,
     )
     with pytest.MonkeyPatch.context() as patched, pytest.raises(NonFiniteLoss):
         patched.setattr(trainer_module, "await_room", lambda *_: None)
-        trainer_module.Trainer.train(trainer)  # type: ignore[arg-type]
+        trainer.train()
     assert told == ["trained", "written"]
