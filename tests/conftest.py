@@ -1,7 +1,8 @@
 """Real servers, one of each for a test process, started when the first test asks for it."""
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
         return Stack(tmp_path / "home", database_url, broker.url, environment)
 
     return make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``PERDURE_TEST_SKIPS=no``, as in CI, a test that cannot be run here has failed."""
+    report = yield
+    is_needless = item.get_closest_marker("gpu") is not None
+    if report.skipped and not is_needless and os.environ.get("PERDURE_TEST_SKIPS") == "no":
+        report.outcome = "failed"
+        report.longrepr = f"Skipped where nothing may be: {report.longrepr}"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
