@@ -93,5 +93,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "seeded bug"
     ]
     if caught:
-        terminalreporter.section("seeded bugs: what each breaks, who caught it, and how fast")
+        terminalreporter.section("seeded bugs: what each breaks, who caught it, after how much CPU time")
         terminalreporter.write_line("\n".join(sorted(caught)))
