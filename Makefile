@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.perdure-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test test-unit test-long checkers soak soak-kills format lock clean
+.PHONY: help setup demo up check test test-unit test-long checkers bugs soak soak-kills format lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,12 +44,19 @@ test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
 LONG := test_kills_long test_save_path test_power_loss test_corruption
-test-long: setup ## the long versions, for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
+# What is promised in seconds is measured with nothing beside it.
+TIMED := test_many_lost test_database_away
+test-long: setup ## ten thousand schedules, five minutes of soak, the long kills, power cuts and corruptions: within 50 minutes
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/soak $(LONG:%=tests/faults/%.py) tests/simulation
+	$(BIN)/pytest -q -m long $(TIMED:%=tests/faults/%.py)
 
-checkers: setup ## ten thousand schedules, every seeded bug, five minutes of soak, all that is long: for hours, not for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long \
-		tests/simulation tests/seeded_bugs tests/soak tests/contract tests/faults
+checkers: setup ## all else that is long, every seeded bug and whatever the checkers have: for hours, not for CI
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract \
+		$(filter-out $(LONG:%=tests/faults/%.py) $(TIMED:%=tests/faults/%.py),$(wildcard tests/faults/test_*.py))
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/seeded_bugs
+
+bugs: setup ## seed every bug, and print who caught it, after how much of the processor's time
+	@$(BIN)/python -m tests.seeded_bugs $(BUGS)
 
 SECONDS ?= 1800
 soak: setup ## SECONDS of faults of every kind (half an hour unless told otherwise: make soak SECONDS=300 SEED=7)

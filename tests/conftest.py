@@ -1,8 +1,9 @@
 """Real servers, one of each for a test process, started when the first test asks for it."""
 
+import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def make_stack(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., 
     return make
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``PERDURE_TEST_SKIPS=no``, as in CI, a test that cannot be run here has failed."""
+    report = yield
+    is_needless = item.get_closest_marker("gpu") is not None
+    if report.skipped and not is_needless and os.environ.get("PERDURE_TEST_SKIPS") == "no":
+        report.outcome = "failed"
+        report.longrepr = f"Skipped where nothing may be: {report.longrepr}"
+    return report
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What kills hit and cost, what was measured, what schedules held, also in other processes."""
     schedules: Counter[str] = Counter()
@@ -86,5 +100,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "seeded bug"
     ]
     if caught:
-        terminalreporter.section("seeded bugs: what each breaks, who caught it, and how fast")
+        terminalreporter.section("seeded bugs: what each breaks, who caught it, after how much CPU time")
         terminalreporter.write_line("\n".join(sorted(caught)))

@@ -53,6 +53,16 @@ class _Rendered(Collector):
             "perdure_recoveries", "How often jobs went on after a fault.", found.recoveries
         )
         yield GaugeMetricFamily("perdure_steps_redone", "Steps that were done again.", found.steps_redone)
+        yield GaugeMetricFamily(
+            "perdure_detection_seconds",
+            "How long the ends of attempts went unnoticed, in all.",
+            found.detection_seconds,
+        )
+        yield GaugeMetricFamily(
+            "perdure_restart_seconds",
+            "How long it took from there to the next attempts' first steps, in all.",
+            found.restart_seconds,
+        )
         if found.goodput is not None:
             yield GaugeMetricFamily(
                 "perdure_goodput_ratio",

@@ -27,6 +27,8 @@ class Statistics:
     oldest_queued_seconds: float  #: 0 for an empty queue
     recoveries: int
     steps_redone: int
+    detection_seconds: float  #: of all attempts together: from their end until it was noticed
+    restart_seconds: float  #: from there to a next attempt's first step
     goodput: float | None  #: of recent jobs: seconds of surviving epochs ÷ seconds since the first claim
 
 
@@ -43,8 +45,10 @@ def statistics(db: Database, *, silent_after_seconds: float) -> Statistics:
             attempts=_counted(tx, EndCause, ended.group_by(attempts.c.end_cause)),
             drills=_counted(tx, Fault, carried_out.group_by(drills.c.fault)),
             oldest_queued_seconds=_oldest_queued_seconds(tx, db),
-            recoveries=_sum(tx, jobs.c.recoveries),
-            steps_redone=_sum(tx, attempts.c.steps_redone),
+            recoveries=int(_sum(tx, jobs.c.recoveries)),
+            steps_redone=int(_sum(tx, attempts.c.steps_redone)),
+            detection_seconds=_sum(tx, attempts.c.detection_seconds),
+            restart_seconds=_sum(tx, attempts.c.restart_seconds),
             goodput=_goodput(tx),
         )
 
@@ -69,8 +73,8 @@ def _oldest_queued_seconds(tx: Connection, db: Database) -> float:
     return float(max(0.0, (tx.execute(select(db.now())).scalar_one() - since).total_seconds()))
 
 
-def _sum(tx: Connection, column: Any) -> int:
-    return int(tx.execute(select(func.coalesce(func.sum(column), 0))).scalar_one())
+def _sum(tx: Connection, column: Any) -> float:
+    return float(tx.execute(select(func.coalesce(func.sum(column), 0))).scalar_one())
 
 
 def _goodput(tx: Connection) -> float | None:

@@ -186,7 +186,7 @@ def test_nobody_listens() -> None:
 
 HOLDER = """
 import sys, models.database
-models.database.IDLE_IN_TRANSACTION_SECONDS = 1
+models.database.IDLE_IN_TRANSACTION_SECONDS = 3
 from models.database import Database
 from models.errors import DatabaseUnavailable
 from models.job_store.fence import Fence, holding
@@ -221,9 +221,9 @@ def test_who_freezes_in_a_transaction_blocks_nobody_for_long(
         began = time.monotonic()
         assert outside.claim() is None, "whoever looks for other work does not wait"
         assert outside.expire() == [], "nor does a reconciler: the row is busy"
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 2.9
         job_store.cancel(outside.db, fence.job_id)
-        assert time.monotonic() - began < 4.0, "the holder's session was ended by the server"
+        assert time.monotonic() - began < 8.0, "the holder's session was ended by the server"
         assert outside.expire() == [fence.job_id]
         holder.send_signal(signal.SIGCONT)
         said, _ = holder.communicate("\n", timeout=30)

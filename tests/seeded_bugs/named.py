@@ -28,7 +28,7 @@ _WRITE_LATER = """        from models.storage.protocol import HashingWriter, Sto
                 counted = HashingWriter()
                 counted._take = lambda view: None
                 counted.fill(produce)
-                self._thread.submit(self._storage.write, key, produce, on_bytes)
+                self._in_background.submit(self._storage.write, key, produce, on_bytes)
                 return StoredObject(key, counted.size_bytes, counted.sha256)
 
         return checkpoint.write(

@@ -20,7 +20,7 @@ def soak(tmp_path: Path, record_property: Any, **how: Any) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_minute_of_chaos(tmp_path: Path, record_property: Any) -> None:
-    soak(tmp_path, record_property, seconds=40, every_seconds=3, seed=17)
+    soak(tmp_path, record_property, seconds=60, every_seconds=3, seed=17)
 
 
 @pytest.mark.long

@@ -55,6 +55,7 @@ class Session:
         self._sending = threading.Lock()
         self._ticked_at = -TICK_SECONDS
         self._ticked_phase = ""
+        self._parked_seconds = 0.0
 
     def start(self) -> None:
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
@@ -90,10 +91,16 @@ class Session:
     def wait_while_silent(self) -> None:
         """Park until the supervisor is heard again; it may have lost the job. Raises CancelRequested."""
         if self._silent() and not self._cancel:
+            began_at = time.monotonic()
             self.send(Parked(True))
             self._await_heartbeat()
             self.send(Parked(False))
+            self._parked_seconds += time.monotonic() - began_at
         self.raise_if_cancelled()
+
+    def work_clock(self) -> float:
+        """Seconds since some instant, without those of parking: they got the weights no further."""
+        return time.monotonic() - self._parked_seconds
 
     def raise_if_cancelled(self) -> None:
         if self._cancel:

@@ -134,7 +134,7 @@ class Trainer:
         )
         self.learner.train()
         self.report_training()
-        started_at = time.monotonic()
+        started_at = self.session.work_clock()
         for batch in self.attempt.source.load(epoch, batches[self.state.batch :]):
             self.session.boundary()
             rate = self.plan.learning_rate(self.state.step + 1)
@@ -143,14 +143,14 @@ class Trainer:
             self.unsaved = True
             self.session.send(StepDone(self.state.step, epoch))
             self.meter.add(rate, loss, correct, len(batch.labels))
-            self.state.sums.seconds += time.monotonic() - started_at
+            self.state.sums.seconds += self.session.work_clock() - started_at
             self.learn_cost(self.writer.finished())
             self.report_training()
             # The epoch's own comes in a moment, if this was its last batch.
             if self.state.batch < len(batches) and self.cadence.is_due(time.monotonic()):
                 self.start_checkpoint()
                 self.report_training()
-            started_at = time.monotonic()
+            started_at = self.session.work_clock()
         self.meter.flush()
 
     def report_training(self) -> None:
@@ -159,7 +159,7 @@ class Trainer:
 
     def end_epoch(self) -> None:
         """Validate, and seal the epoch: its metrics go out right before the checkpoint that holds it."""
-        started_at = time.monotonic()
+        started_at = self.session.work_clock()
         val_loss, val_accuracy = self.validate("validation")
         if not math.isfinite(val_loss):
             raise NonFiniteLoss("The validation loss became NaN or infinite; lower the learning rate.")
@@ -173,7 +173,7 @@ class Trainer:
             val_accuracy=val_accuracy,
             learning_rate=self.plan.learning_rate(state.step),
             images_per_second=sums.samples / max(sums.seconds, 1e-9),
-            duration_seconds=sums.seconds + time.monotonic() - started_at,
+            duration_seconds=sums.seconds + self.session.work_clock() - started_at,
         )
         state.end_epoch(val_loss, val_accuracy)
         if self.spec.early_stopping is not None:

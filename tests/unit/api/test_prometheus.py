@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -33,6 +34,7 @@ def test_an_empty_installation_says_nought(client: TestClient) -> None:
         assert read[f"perdure_attempts,{cause}"] == 0
     assert {read[f"perdure_drills,{fault}"] for fault in Fault} == {0}
     assert read["perdure_queue_oldest_seconds"] == read["perdure_recoveries"] == 0
+    assert read["perdure_detection_seconds"] == read["perdure_restart_seconds"] == 0
     assert "perdure_goodput_ratio" not in read
     assert read["process_resident_memory_bytes"] > 1e6
 
@@ -55,6 +57,7 @@ def test_an_installation_at_work(
         )
         worker.fence = after.fence
     worker.prepare(from_checkpoint="ckpt_1", step=5)
+    job_store.first_step(db, worker.fence)
     read = scrape(client)
     assert [read[f"perdure_jobs,{status}"] for status in ("queued", "running", "succeeded")] == [1, 1, 1]
     assert (read["perdure_workers,online"], read["perdure_workers,lost"]) == (1, 0)
@@ -64,6 +67,10 @@ def test_an_installation_at_work(
         2,
         3,
     )
+    assert read["perdure_detection_seconds"] == pytest.approx(0.2)
+    *_, last = job_store.job_attempts(db, running)
+    assert last.restart_seconds is not None
+    assert read["perdure_restart_seconds"] == pytest.approx(last.restart_seconds)
     assert 0.0 < read["perdure_queue_oldest_seconds"] < 60.0
     assert 0.0 < read["perdure_goodput_ratio"] <= 1.0
 

@@ -26,7 +26,11 @@ def test_list_shows_names_as_they_are(run: Run, server: Any) -> None:
         ("list", "GET /jobs", [JOB]),
         ("metrics", "GET /jobs/job_1/metrics", [{"epoch": 1, "val_accuracy": 0.5}]),
         ("events", "GET /jobs/job_1/events", [{"sequence": 1, "type": "created", "message": "Made."}]),
-        ("attempts", "GET /jobs/job_1/attempts", [{"attempt": 1, "end_cause": "trainer_killed"}]),
+        (
+            "attempts",
+            "GET /jobs/job_1/attempts",
+            [{"attempt": 2, "end_cause": "trainer_killed", "from_checkpoint": "ckpt_1"}],
+        ),
         ("workers", "GET /workers", [{"id": "wrk_1", "device": "cpu"}]),
     ],
 )

@@ -31,6 +31,9 @@ from worker.training.session import (
 )
 from worker.wire import decode, encode
 
+#: So long that what else happens meanwhile on a busy machine is little.
+PARKED_SECONDS = 2.0
+
 
 def park(trainer: Trainer) -> None:
     parked = trainer.wait_for(Parked)
@@ -48,6 +51,26 @@ def test_parks_in_silence_and_goes_on_after_a_heartbeat(new_job: Callable[..., J
     assert trainer.wait_for(Parked) == Parked(False)
     trainer.read_to_end()
     assert Recorded.of(trainer) == Recorded.of(untouched)
+
+
+def test_the_time_of_parking_is_none_of_an_epoch(new_job: Callable[..., Job]) -> None:
+    """It would pass for goodput."""
+    trainer = new_job(epochs=2000, checkpoint_every={"epochs": 2000}, park_after_seconds=0.0).attempt()
+    park(trainer)  # before its first step
+    began_at = time.monotonic()
+    trainer.send(Heartbeat(boot_seconds() + 1.0))
+    assert trainer.wait_for(Parked) == Parked(False)
+    park(trainer)
+    last = max((step.epoch for step in trainer.all(StepDone)), default=0)
+    time.sleep(PARKED_SECONDS)
+    trainer.send(Heartbeat(boot_seconds() + 3600.0))
+    trainer.wait_for(lambda message: isinstance(message, StepDone) and message.epoch > last + 1)
+    seconds = trainer.arrivals[-1] - began_at
+    trainer.send(Stop())
+    trainer.read_to_end()
+    epochs = trainer.epochs[: last + 1]
+    assert len(epochs) == last + 1
+    assert sum(epoch.duration_seconds for epoch in epochs) < seconds - PARKED_SECONDS
 
 
 def test_an_old_heartbeat_does_not_wake(new_job: Callable[..., Job]) -> None:
