@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from models import errors
@@ -170,4 +171,15 @@ def install(app: FastAPI) -> None:
             404: "There is nothing at this address; GET /openapi.json lists what there is.",
             405: "This address does not have that method; the Allow header names those that it has.",
         }.get(status, status.description or status.phrase)
-        return problem_response(request.scope, Refused(status, code, detail, headers=error.headers))
+        headers = {"Allow": _allowed(app, request.scope)} if status == 405 else error.headers
+        return problem_response(request.scope, Refused(status, code, detail, headers=headers))
+
+
+def _allowed(app: FastAPI, scope: Scope) -> str:
+    """The methods of this path. Starlette names those of the first route alone, and each has one of ours."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    return ", ".join(
+        method
+        for method in methods
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
+    )

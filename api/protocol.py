@@ -1,10 +1,16 @@
-"""Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever."""
+"""Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever.
+
+What is no HTTP is refused as a problem, like everything else.
+"""
 
 import asyncio
+import uuid
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from api.problems import Refused, problem_response
 
 HEADER_SECONDS = 20.0
 
@@ -33,6 +39,20 @@ class HeaderDeadline(H11Protocol):
         super().on_response_complete()
         # What comes next is limited by the keep-alive timer until its first byte is here.
         self._stop()
+
+    def send_400_response(self, msg: str) -> None:
+        """In place of uvicorn's plain text; no request ever came of it, so the layers above never see it."""
+        refused = Refused(400, "malformed_request", "This is no HTTP/1.1, or its headers are too large.")
+        request_id = uuid.uuid4().hex
+        answer = problem_response({"state": {"request_id": request_id}}, refused)
+        headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=answer.status_code, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         if self.conn.their_state is not h11.IDLE:

@@ -1,6 +1,7 @@
 """Settings of every process of the service, read from ``PERDURE_…`` variables."""
 
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.errors import SettingsInvalid
 
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
+
+_DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+_BROKERS = ("redis://", "rediss://", "redis+socket://", "sentinel://")
 
 
 class Settings(BaseSettings):
@@ -46,6 +50,23 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
+    # Said here, since what opens these addresses would say it late, in a stack trace, and with the password.
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(_DATABASES):
+            raise ValueError("must look like sqlite:////path/to/file or postgresql://user:password@host/name")
+        if value.startswith("postgresql") and find_spec("psycopg") is None:
+            raise ValueError("PostgreSQL needs its driver: pip install -e '.[postgres]'")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str) -> str:
+        if value and not value.startswith(_BROKERS):
+            raise ValueError("must look like redis://host:6379/0 or redis+socket:///path")
+        return value
+
     @model_validator(mode="after")
     def _defaults_below_home(self) -> Self:
         self.home = self.home.expanduser().absolute()
@@ -75,7 +96,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         found = "; ".join(
-            f"PERDURE_{str(e['loc'][0]).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+            (f"PERDURE_{str(e['loc'][0]).upper()}: " if e["loc"] else "")
+            + e["msg"].removeprefix("Value error, ")
             for e in error.errors()
         )
         raise SettingsInvalid(f"The settings are not valid. {found}") from error

@@ -12,7 +12,8 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 def refuse_open_door(host: str) -> None:
     """Raises LocalStackError for a service that anybody on the network could use."""
-    if host not in LOOPBACK and not os.environ.get("PERDURE_API_KEYS"):
+    keys = os.environ.get("PERDURE_API_KEYS", "").split(",")
+    if host not in LOOPBACK and not any(key.strip() for key in keys):
         raise LocalStackError(
             f"Without API keys the service listens on this machine only, not on {host}. "
             "Set PERDURE_API_KEYS to one or more keys, separated by commas, to let others in."
@@ -27,13 +28,17 @@ def free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
-            reason = (
-                "is taken by another program"
-                if isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-                else str(error)
-            )
-            raise LocalStackError(f"Port {port} on {host} {reason}; choose another with --port.") from error
+            raise LocalStackError(_cannot_listen(host, port, error)) from error
         return int(probe.getsockname()[1])
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or error
+    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine ({reason}); choose another with --host."
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken by another program; choose another with --port."
+    return f"Port {port} on {host} cannot be used ({reason}); choose another with --port."
 
 
 def is_ready(url: str) -> bool:

@@ -46,6 +46,7 @@ class Child:
     starts: int = 0
     due_at: float = 0.0
     _started_at: float = 0.0
+    _log_began_at: int = 0
 
     @property
     def pid(self) -> int:
@@ -60,6 +61,7 @@ class Child:
     def start(self) -> None:
         """Start it. Only the main thread may: the parent-death signal follows the *thread* that forked."""
         descriptors = self.before_start(self.backoff.failures)
+        self._log_began_at = size_of(self.log)
         try:
             self.process = spawn(self.argv, self.env, self.log, keep=descriptors)
         finally:
@@ -92,8 +94,8 @@ class Child:
                 self.process.kill()
 
     def log_tail(self, lines: int = 12) -> str:
-        """The last lines of its log."""
-        return tail(self.log, lines)
+        """The last lines that it wrote since its last start."""
+        return tail(self.log, lines, since=self._log_began_at)
 
 
 def spawn(
@@ -118,12 +120,20 @@ def spawn(
         )
 
 
-def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log."""
+def size_of(log: Path) -> int:
+    """0 for a log that is not there yet."""
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def tail(log: Path, lines: int = 12, *, since: int = 0) -> str:
+    """The last lines of a log, of what it held beyond ``since`` bytes; those before are another run's."""
     try:
         with log.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - 16_384))
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - 16_384, since if since <= end else 0))  # shorter: it was set aside
             text = stream.read().decode(errors="replace")
     except OSError:
         return ""

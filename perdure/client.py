@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx2
 
 from perdure.jobs import Jobs
-from perdure.transport import Transport, raise_for_problem
+from perdure.transport import Transport, json_of, raise_for_problem
 from perdure.types import Page, Worker
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -80,7 +80,7 @@ class Perdure:
         response = self._transport.look("/health/ready")
         if response.status_code != 503:
             raise_for_problem(response)
-        answer: dict[str, Any] = response.json()
+        answer: dict[str, Any] = json_of(response)
         return answer
 
     def version(self) -> dict[str, Any]:

@@ -5,7 +5,13 @@
 import os
 from typing import TYPE_CHECKING
 
-from perdure.errors import LocalStackError, PerdureAPIError, PerdureClientError, ServerUnreachableError
+from perdure.errors import (
+    LocalStackError,
+    PerdureAPIError,
+    PerdureClientError,
+    ServerUnreachableError,
+    UsageError,
+)
 from perdure.terminal import console, plain, plain_lines
 
 if TYPE_CHECKING:
@@ -56,4 +62,4 @@ def explain(error: PerdureClientError) -> int:
             err.print(f"  [dim]request {plain(error.request_id)}: the server's log has more[/]")
         return EXIT_API_ERROR
     err.print(f"[red]✗[/] {plain_lines(error)}")
-    return EXIT_USAGE if isinstance(error, LocalStackError) else EXIT_API_ERROR
+    return EXIT_USAGE if isinstance(error, LocalStackError | UsageError) else EXIT_API_ERROR

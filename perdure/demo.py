@@ -70,6 +70,10 @@ def run_demo(home: Path, *, quick: bool, as_json: bool) -> int:
     home = home.expanduser().absolute()
     parts.command("api")  # before anything is copied: is the service here at all?
     began = time.monotonic()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalStackError(f"{home} cannot be used: {error.strerror}; choose another --home.") from error
     data = prepare(home / "data", home / "torch", quick=quick)
     _introduce(out, data, quick=quick)
     with _service(home, out) as (client, service_pid):

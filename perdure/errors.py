@@ -20,6 +20,20 @@ class ServerUnreachableError(PerdureClientError):
         super().__init__(f"No Perdure server answers at {url} ({reason}).")
 
 
+class UsageError(PerdureClientError):
+    """What was asked for cannot be sent, or saved here; the message says what to change."""
+
+
+class ForeignAnswerError(PerdureClientError):
+    """What answered does not speak like a Perdure server."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is not what a Perdure server of this version says. Does another service answer there, "
+            "or is the server much newer or older than this client?"
+        )
+
+
 class DownloadError(PerdureClientError):
     """The bytes that arrived are not the bytes that the server recorded."""
 

@@ -233,10 +233,13 @@ class Jobs:
 
 
 def _path(job_id: str, *parts: str) -> str:
-    # Quoted, so that an id typed with a slash or `..` cannot become another request.
-    return "/".join(["/jobs", *(quote(part, safe="") for part in (job_id, *parts))])
+    # Quoted, so that an id typed with a slash cannot become another request; a client takes dots away.
+    nobody = {"", ".", ".."}.intersection((job_id, *parts))
+    if nobody:
+        raise NotFoundError(404, "not_found", "Not Found", f"There is nothing with the id {nobody.pop()!r}.")
+    return "/".join(["/jobs", *(quote(part, safe="", errors="replace") for part in (job_id, *parts))])
 
 
 def _file(target: str | Path, name: str) -> Path:
     path = Path(target).expanduser()
-    return path / name if path.is_dir() else path
+    return path / name if path.is_dir() or str(target).endswith("/") else path

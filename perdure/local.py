@@ -15,11 +15,12 @@ from pathlib import Path
 from perdure import broker, parts
 from perdure.address import free_port, is_ready, refuse_open_door, shown
 from perdure.blocked_writes import BlockedWrites, database_of, is_stopped
-from perdure.child import Child, in_words, spawn, tail
+from perdure.child import Child, in_words, size_of, spawn, tail
 from perdure.devices import Slot, slots
 from perdure.errors import LocalStackError
 from perdure.home import Home
 from perdure.signals import Signals
+from perdure.terminal import plain
 
 #: How long a part may take to stop in order: workers write a checkpoint, the API ends its streams.
 WORKER_GRACE_SECONDS = 30.0
@@ -89,7 +90,12 @@ class Service:
     def _environment(self, port: int) -> dict[str, str]:
         storage = os.environ.get("PERDURE_STORAGE_URL") or self.home.storage.as_uri()
         address = self.home.runtime_folder() / "broker.sock"
-        self.data_root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.data_root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalStackError(
+                f"{self.data_root} cannot be the data root: {error.strerror}; choose another --data-root."
+            ) from error
         return parts.environment(
             home=self.home.root,
             host=self._options.host,
@@ -118,6 +124,7 @@ class Service:
     def _migrate(self, signals: Signals, environment: dict[str, str]) -> None:
         """Bring the database up to date; the broker loads its queue meanwhile."""
         log = self.home.logs / "migrate.log"
+        began_at = size_of(log)
         process = spawn(parts.command("models.migrate"), environment, log)
         deadline = time.monotonic() + MIGRATION_SECONDS
         while process.poll() is None and not signals.stop_requests and time.monotonic() < deadline:
@@ -131,7 +138,7 @@ class Service:
                 )
         elif process.returncode:
             raise LocalStackError(
-                f"The database could not be brought up to date. {log} ends with:\n{tail(log)}"
+                f"The database could not be brought up to date. {log} ends with:\n{tail(log, since=began_at)}"
             )
 
     def _start_api_and_workers(self, api: list[str], environment: dict[str, str]) -> None:
@@ -183,7 +190,7 @@ class Service:
                 child.start()
             except (LocalStackError, OSError) as error:
                 child.due_at = time.monotonic() + child.backoff.after_death(0.0)
-                self._say(f"[red]✗[/] {child.name} cannot be started: {error}")
+                self._say(f"[red]✗[/] {child.name} cannot be started: {plain(error)}")
 
     def _announce_when_ready(self) -> None:
         if self._ready_at is not None or time.monotonic() < self._next_ready_probe:

@@ -6,6 +6,7 @@ replays the first answer instead of doing the work twice.
 
 import json
 import random
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +15,17 @@ from typing import Any
 import httpx2
 import stamina
 
-from perdure.errors import BY_STATUS, PerdureAPIError, ServerUnreachableError
+from perdure.errors import (
+    BY_STATUS,
+    ForeignAnswerError,
+    PerdureAPIError,
+    ServerUnreachableError,
+    UsageError,
+)
 
 #: Statuses that say "later", not "no".
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Transport:
@@ -36,6 +44,8 @@ class Transport:
         self.retry_seconds = retry_seconds
         headers = {"Accept": "application/json", "User-Agent": "perdure-client"}
         if api_key:
+            if not (api_key.isascii() and api_key.isprintable()):
+                raise UsageError("An API key (PERDURE_API_KEY) holds printable ASCII characters only.")
             headers["Authorization"] = f"Bearer {api_key}"
         try:
             self._http = httpx2.Client(
@@ -50,7 +60,7 @@ class Transport:
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON behind ``path``."""
-        return self.request("GET", path, params=params).json()
+        return json_of(self.request("GET", path, params=params))
 
     def look(self, path: str) -> httpx2.Response:
         """Whatever ``path`` answers, at once, be it an error. Raises ServerUnreachableError."""
@@ -69,13 +79,19 @@ class Transport:
     ) -> Any:
         """Send ``body`` as JSON, once in effect however often it takes, and return the JSON answer."""
         key = idempotency_key or uuid.uuid4().hex
-        response = self.request("POST", path, params=params, json=body, headers={"Idempotency-Key": key})
-        return response.json()
+        if not _VISIBLE.fullmatch(key):
+            raise UsageError("An idempotency key is 1 to 255 visible ASCII characters.")
+        headers = {"Idempotency-Key": key}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        content = None if body is None else _to_json(body)
+        return json_of(self.request("POST", path, params=params, content=content, headers=headers))
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Send a request until it is answered for good or ``retry_seconds`` are over.
 
-        Raises PerdureAPIError for an answer that is an error, ServerUnreachableError for none.
+        Raises PerdureAPIError for an answer that is an error, ServerUnreachableError for none, UsageError
+        for what no request can hold.
         """
         try:
             for attempt in self.attempts():
@@ -84,6 +100,8 @@ class Transport:
                     raise_for_problem(response)
         except httpx2.TransportError as error:
             raise ServerUnreachableError(self.url, _reason(error)) from error
+        except (httpx2.InvalidURL, UnicodeEncodeError) as error:
+            raise UsageError(f"This cannot be asked for: {error}.") from error
         return response
 
     def attempts(self) -> Iterator[Any]:
@@ -113,6 +131,25 @@ class Transport:
                 response.read()
             raise_for_problem(response)
             yield response
+
+
+def json_of(response: httpx2.Response) -> Any:
+    """The JSON of an answer. Raises ForeignAnswerError."""
+    try:
+        return response.json()
+    except ValueError as error:  # broken JSON, or bytes that are no text
+        raise ForeignAnswerError(f"The answer of {response.request.url}") from error
+
+
+def _to_json(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} holds characters that are not Unicode text.") from error
+    except ValueError as error:
+        raise UsageError("Numbers must be finite: JSON has neither NaN nor infinities.") from error
+    except (TypeError, RecursionError) as error:
+        raise UsageError(f"This is not JSON: {error}.") from error
 
 
 def raise_for_problem(response: httpx2.Response) -> None:

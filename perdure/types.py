@@ -4,9 +4,17 @@ Fields that a newer server adds are kept (``extra="allow"``), fields that an old
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+
+from perdure.errors import ForeignAnswerError
 
 #: A job in one of these states changes only by a request.
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -18,6 +26,17 @@ class Answer(BaseModel):
     """The root of every model here."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_a_server_says_it(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(value)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors())
+            raise ForeignAnswerError(
+                f"An answer with a wrong {cls.__name__} ({fields or 'all of it'})"
+            ) from error
 
 
 class Progress(Answer):

@@ -23,6 +23,7 @@ from worker.wire import LineBuffer, decode, encode
 from worker.zygote_keeper import ZygoteKeeper, trainer_environment
 
 _READ_AT_ONCE = 65_536
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -186,14 +187,22 @@ def bury(trainer: ProcessId, deadline_seconds: float = 30.0) -> bool:
         if time.monotonic() > deadline:
             return False
         with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(trainer.pid)
-            try:
-                if trainer.is_alive():  # the number may have changed hands before the pidfd was opened
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                    select.select([pidfd], [], [], deadline - time.monotonic())
-            finally:
-                os.close(pidfd)
+            if hasattr(os, "pidfd_open"):
+                _kill_by_pidfd(trainer, deadline)
+            else:  # macOS has only the number, which was looked at a moment ago
+                os.kill(trainer.pid, signal.SIGKILL)
+                time.sleep(_LOOK_AGAIN_SECONDS)
     return True
+
+
+def _kill_by_pidfd(trainer: ProcessId, deadline: float) -> None:
+    pidfd = os.pidfd_open(trainer.pid)
+    try:
+        if trainer.is_alive():  # the number may have changed hands before the pidfd was opened
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], deadline - time.monotonic())
+    finally:
+        os.close(pidfd)
 
 
 def _identify(pid: int) -> ProcessId:

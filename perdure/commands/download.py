@@ -1,7 +1,6 @@
 """download: the model or a checkpoint, verified."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,8 +26,8 @@ def download(
     ] = What.MODEL,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a checkpoint's id.")] = "last",
     to: Annotated[
-        Path, typer.Option("--to", "-o", help="A file, or a folder to put it into.", show_default="here")
-    ] = Path(),
+        str, typer.Option("--to", "-o", help="A file, or a folder to put it into.", show_default="here")
+    ] = ".",
     as_json: AsJson = False,
 ) -> None:
     """Download a job's model or checkpoint; it appears only when it is whole and verified."""

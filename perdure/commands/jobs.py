@@ -114,7 +114,7 @@ def job_facts(job: "Job") -> list[tuple[str, str]]:
     """Everything that matters about a job, for ``facts``."""
 
     status = t.status(job.status)
-    if job.status_reason:
+    if job.status_reason and not job.error:  # its message is the reason
         status += f"  [dim]{t.plain(job.status_reason)}[/]"
     if job.queue_position is not None:
         status += f"  [dim]number {job.queue_position} in the queue[/]"

@@ -29,6 +29,8 @@ def metrics(
     as_json: AsJson = False,
 ) -> None:
     """Show a job's training metrics: one row per epoch, whatever crashed."""
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json exclude each other")
     with connect() as client:
         job_id = resolve(client, job_id)
         if as_csv:

@@ -147,18 +147,31 @@ def _warn(warnings: list[str] | None) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        spec = json.loads(text)
+        spec = json.loads(text, object_pairs_hook=_without_duplicates)
     except OSError as error:
         _usage(f"{path}: {error.strerror or error}")
     except UnicodeDecodeError:
         _usage(f"{path} is not UTF-8 text.")
     except json.JSONDecodeError as error:
         _usage(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
+    except RecursionError:
+        _usage(f"{path} is nested too deeply.")
+    except ValueError as error:  # a key that is there twice, or a number of thousands of digits
+        _usage(f"{path} cannot be read: {error}.")
     if not isinstance(spec, dict) or any(
         not isinstance(spec.get(part, {}), dict) for part in ("dataset", "model", "hyperparameters")
     ):
         _usage(f'{path} must hold one JSON object, like {{"dataset": {{"path": "flowers"}}}}.')
     return dict(spec)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As the server, which never sees the first of two: whoever wrote both meant one of them."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {max(names, key=names.count)!r} is there twice")
+    return value
 
 
 def _put(spec: dict[str, Any], path: tuple[str, ...], values: dict[str, Any]) -> None:

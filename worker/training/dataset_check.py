@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 
 from models.errors import DatasetChanged, DatasetInvalid
-from worker.training.images import SUFFIXES, decode
+from worker.training.images import MAX_FILE_BYTES, SUFFIXES, decode
 from worker.training.manifest import NAMED_AT_MOST, Manifest, ManifestFile, Split, hash_file
 
 OnFiles = Callable[[int, int], object]  #: files done, files in all
@@ -132,9 +133,12 @@ def _images_below(class_folder: Path, folder: Path, root: Path) -> Iterator[tupl
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
                 _expect_inside(path, folder, root)
                 try:
-                    yield path, path.stat()
+                    found = path.stat()
                 except OSError as error:
                     raise DatasetInvalid(f"{_relative(path, folder)!r}: {error.strerror}.") from error
+                if not S_ISREG(found.st_mode):  # whoever opens a pipe waits for somebody to write into it
+                    raise DatasetInvalid(f"{_relative(path, folder)!r} is a pipe or a device, not a file.")
+                yield path, found
 
 
 def _expect_inside(path: Path, folder: Path, root: Path) -> None:
@@ -168,6 +172,8 @@ def _expect_same_classes(listed: list[ListedFile], classes: list[str]) -> None:
 
 def _hash_and_decode(folder: Path, listed: list[ListedFile], threads: int, on_files: OnFiles) -> list[str]:
     def examine(file: ListedFile) -> tuple[str, str | None]:
+        if file.size > MAX_FILE_BYTES:  # it would have to be read into memory to find out that it is no image
+            return "", f"{file.size} bytes are more than any image has"
         try:
             content = (folder / file.path).read_bytes()
             decode(content)

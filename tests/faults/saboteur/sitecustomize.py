@@ -81,7 +81,8 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-if any("worker.zygote" in argument for argument in sys.orig_argv):
+#: As `python -m` is told: what forks trainers, and a trainer that starts cold.
+if {"worker.zygote", "worker.training"} & set(sys.orig_argv):
     from worker import wire
     from worker.messages import CheckpointWritten, StepDone
     from worker.training.session import Session

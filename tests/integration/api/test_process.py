@@ -1,5 +1,6 @@
 """The server as a process: what it weighs, how it stops, and what rude connections do to it."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -84,14 +85,22 @@ def test_an_announced_100_mb_body_is_refused_unread(on_sqlite: Stack, path: str)
     assert b"connection: close" in answer.lower()
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"\0" * 1000, b"GET / HTTP/9.9\r\n\r\n"]
-)
-def test_what_is_no_http_is_closed(on_sqlite: Stack, garbage: bytes) -> None:
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"\0" * 1000])
+def test_what_is_no_http_is_refused_and_closed(on_sqlite: Stack, garbage: bytes) -> None:
     with connect(on_sqlite) as connection:
         connection.sendall(garbage + b"\r\n\r\n")
-        assert b"200 OK" not in read_all(connection)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["code"] == "malformed_request"
+    assert f"x-request-id: {problem['request_id']}".encode() in head
     assert on_sqlite.http.get("/health/live").status_code == 200
+
+
+def test_a_version_that_does_not_exist_is_no_way_in(on_sqlite: Stack) -> None:
+    with connect(on_sqlite) as connection:
+        connection.sendall(b"GET / HTTP/9.9\r\n\r\n")
+        assert b"200 OK" not in read_all(connection)
 
 
 def test_headers_without_end_are_refused(on_sqlite: Stack) -> None:

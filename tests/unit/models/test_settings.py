@@ -85,7 +85,8 @@ def test_paths_are_absolute_and_know_home(monkeypatch: pytest.MonkeyPatch, tmp_p
     [("lease_seconds", value) for value in ["0", "-1", "nan", "inf", "90000", "soon"]]
     + [("port", "65536"), ("port", "-1"), ("device", "tpu"), ("threads", "0"), ("threads", "many"),
        ("start_method", "thread"), ("stall_seconds", "0"), ("downloads", "perhaps"),
-       ("loading_workers", "-1")],
+       ("loading_workers", "-1"), ("broker_url", "nonsense"), ("broker_url", "amqp://host")]
+    + [("database_url", value) for value in ["nonsense", "sqlite://", "mysql://host/name"]],
 )  # fmt: skip
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     with pytest.raises(ValidationError, match=name):
@@ -102,11 +103,20 @@ def test_what_is_wrong_is_said_with_the_names_of_the_variables(monkeypatch: pyte
     monkeypatch.setenv("PERDURE_PORT", "many")
     monkeypatch.setenv("PERDURE_LEASE_SECONDS", "0")
     monkeypatch.setenv("PERDURE_API_KEYS", "a-secret")
+    monkeypatch.setenv("PERDURE_DATABASE_URL", "mysql://user:a-secret@host/name")
     with pytest.raises(SettingsInvalid) as refusal:
         load_settings()
     said = refusal.value.message
     assert "PERDURE_PORT" in said and "PERDURE_LEASE_SECONDS" in said
+    assert "PERDURE_DATABASE_URL: must look like sqlite:////path" in said
     assert "a-secret" not in said
+
+
+def test_a_database_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.settings.find_spec", lambda name: None)
+    assert with_(monkeypatch, database_url="sqlite:////srv/perdure.db")
+    with pytest.raises(ValidationError, match=r"\[postgres\]"):
+        with_(monkeypatch, database_url="postgresql://host/name")
 
 
 def test_a_trainer_parks_before_its_lease_can_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:

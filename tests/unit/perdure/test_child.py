@@ -49,6 +49,18 @@ def test_output_goes_to_the_log_which_does_not_grow_for_ever(
     assert tail(tmp_path / "missing.log") == ""
 
 
+def test_last_words_are_those_of_the_last_life(tmp_path: Path) -> None:
+    log = tmp_path / "c.log"
+    log.write_text("an error of last week\n")
+    child = Child("c", [sys.executable, "-c", "print('an error of now')"], dict(os.environ), log)
+    for _ in range(2):
+        child.start()
+        assert child.process is not None
+        child.process.wait(10)
+        assert child.log_tail() == "an error of now"
+    assert tail(log, since=10**6).startswith("an error of last week"), "a log that was set aside began anew"
+
+
 def test_a_child_has_a_session_of_its_own_and_kill_ends_its_group(tmp_path: Path) -> None:
     child = Child("c", SLEEPER, dict(os.environ), tmp_path / "c.log")
     child.start()

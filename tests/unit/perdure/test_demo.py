@@ -11,7 +11,7 @@ import pytest
 
 from perdure import demo_data
 from perdure.client import Perdure
-from perdure.demo import Run
+from perdure.demo import Run, run_demo
 from perdure.demo_data import DemoData, prepare
 from perdure.demo_faults import Fault, FaultPlan, Kill, check_all_happened
 from perdure.demo_report import report, verdict
@@ -214,3 +214,9 @@ def test_the_report_fits_a_terminal_of_100_columns() -> None:
     with out.capture() as capture:
         out.print(report(killed, quiet, hashes, verdict(killed, quiet, hashes)))
     assert all(len(line) <= 100 for line in capture.get().splitlines())
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalStackError, match="choose another --home"):
+        run_demo(tmp_path / "file/demo", quick=True, as_json=False)

@@ -74,6 +74,19 @@ def test_metrics_as_csv_are_the_servers_bytes(run: Run, server: Any) -> None:
     assert dict(server.requests[0].url.params) == {"granularity": "step", "format": "csv"}
 
 
+def test_csv_and_json_at_once_is_wrong_usage(run: Run, server: Any) -> None:
+    assert run("metrics", "job_1", "--csv", "--json")[0] == 2
+    assert server.requests == []
+
+
+def test_why_a_job_failed_is_said_once(run: Run, server: Any) -> None:
+    error = {"code": "dataset_invalid", "message": "Cannot read 5.png."}
+    server.routes["GET /jobs/job_1"] = JOB | {
+        "status": "failed", "error": error, "status_reason": error["message"],
+    }  # fmt: skip
+    assert run("show", "job_1")[1].count("Cannot read 5.png.") == 1
+
+
 # -- steering ------------------------------------------------------------------------------------
 
 
@@ -101,3 +114,9 @@ def test_download(run: Run, server: Any, tmp_path: Path) -> None:
     code, out, _ = run("download", "job_1", "--to", str(tmp_path), "--json")
     assert code == 0
     assert Path(json.loads(out)["path"]).read_bytes() == b"weights"
+
+
+def test_a_folder_that_is_not_there_yet(run: Run, server: Any, tmp_path: Path) -> None:
+    server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
+    assert run("download", "job_1", "--to", f"{tmp_path}/models/")[0] == 0
+    assert (tmp_path / "models/job_1-last.pth").read_bytes() == b"weights"

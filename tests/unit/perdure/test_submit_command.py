@@ -67,6 +67,10 @@ def test_options_override_the_file(run: Run, server: Any, tmp_path: Path) -> Non
     [
         ("{", "is not JSON"),
         ("[]", "one JSON object"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"seed": ' + "9" * 5000 + "}", "cannot be read"),
+        ('{"seed": 1, "dataset": {"path": "f"}, "seed": 2}', "the key 'seed' is there twice"),
+        ('{"dataset": {"path": "f"}, "hyperparameters": {"lr": NaN}}', "must be finite"),
         ('{"model": 3}', "one JSON object"),
         ("{}", "--data FOLDER"),
     ],

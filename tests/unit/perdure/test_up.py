@@ -14,6 +14,7 @@ import pytest
 
 from perdure import address
 from perdure.errors import LocalStackError
+from perdure.local import Options, Service
 from perdure.processes import descendants
 
 pytestmark = [
@@ -217,8 +218,24 @@ def test_a_port_that_is_taken_is_named() -> None:
     assert address.free_port("127.0.0.1", 0) > 0
 
 
+def test_a_data_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for data_root in (tmp_path / "file", tmp_path / "file/below"):
+        service = Service(Options(tmp_path / "home", port=0, device="cpu", data_root=data_root), say=print)
+        with pytest.raises(LocalStackError, match=f"{data_root} cannot be the data root"):
+            service.run()
+
+
+def test_a_host_that_is_not_here_is_named() -> None:
+    with pytest.raises(LocalStackError, match=r"198\.51\.100\.1 is no address of this machine"):
+        address.free_port("198.51.100.1", 0)  # reserved for documentation
+
+
 def test_without_keys_the_door_stays_shut(monkeypatch: pytest.MonkeyPatch) -> None:
     address.refuse_open_door("127.0.0.1")
+    with pytest.raises(LocalStackError, match="PERDURE_API_KEYS"):
+        address.refuse_open_door("0.0.0.0")
+    monkeypatch.setenv("PERDURE_API_KEYS", " , ")
     with pytest.raises(LocalStackError, match="PERDURE_API_KEYS"):
         address.refuse_open_door("0.0.0.0")
     monkeypatch.setenv("PERDURE_API_KEYS", "secret")

@@ -174,6 +174,13 @@ def test_even_a_frozen_one(child: Child) -> None:
     assert child.process.wait() == -signal.SIGKILL
 
 
+def test_where_processes_have_but_a_number(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "pidfd_open")
+    assert bury(child.piped.id)
+    assert child.process.wait() == -signal.SIGKILL
+
+
 def test_never_another_process_that_has_its_number_now(child: Child) -> None:
     earlier = ProcessId(child.piped.id.pid, child.piped.id.started_at - 60.0)
     assert bury(earlier)
