@@ -27,16 +27,20 @@ class Pace:
         """Of the workers whose trainers it holds."""
         return {"PYTHONPATH": python_path(), "SABOTAGE_PACE": str(self.folder)}
 
-    def dawdle(self) -> None:
-        (self.folder / "dawdle").touch()
+    def dawdle(self, *, at_most: float = 1.0) -> None:
+        """From the first snapshot of each trainer on its steps get slower, up to so many seconds more."""
+        fresh = self.folder / "fresh"
+        fresh.write_text(str(at_most))
+        fresh.rename(self.folder / "dawdle")  # at no time there is an empty one
 
     def hurry(self) -> None:
         (self.folder / "dawdle").unlink()
 
-    def num_steps(self, attempt: int = 1) -> int:
-        """So many this attempt has done so far, whoever was told of them."""
+    def num_steps(self, attempt: int | None = 1) -> int:
+        """So many this attempt, or all together, have done so far, whoever was told of them."""
         try:
             journal = (self.folder / "steps").read_text()
         except FileNotFoundError:
             return 0
-        return journal.splitlines().count(str(attempt))
+        lines = journal.splitlines()
+        return len(lines) if attempt is None else lines.count(str(attempt))

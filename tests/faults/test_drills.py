@@ -7,6 +7,8 @@ import pytest
 
 from models import job_store
 from tests.faults.killing import Killer
+from tests.faults.sabotage import Pace
+from tests.faults.test_stalls import STALL_SECONDS
 from tests.faults.untouched import UntouchedRuns
 from tests.faults.usual_job import PER_CLASS
 from tests.images import draw_dataset
@@ -36,23 +38,27 @@ def drill(stack: Stack, job_id: str, fault: str) -> dict[str, Any]:
 # What differs between the databases is in the contract suite.
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_every_drill_is_survived_and_free(
-    kind: str, make_stack: Any, record_property: Any, untouched: UntouchedRuns
+    kind: str, make_stack: Any, pace: Pace, record_property: Any, untouched: UntouchedRuns
 ) -> None:
     # With a budget of a single failure, any drill that counted would end the job.
     spec = full_fine_tune(EPOCHS, fault_tolerance={"max_failures": 1})
     quiet = untouched(spec, per_class=PER_CLASS)
-    with make_stack(kind, PERDURE_DRILLS="true", PERDURE_STALL_SECONDS="3") as stack:
+    settings = {"PERDURE_DRILLS": "true", "PERDURE_STALL_SECONDS": STALL_SECONDS}
+    with make_stack(kind, **settings, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
         stack.start_api()
         stack.start_worker()
         stack.start_worker()
         before = job_store.seconds_between_failures(stack.db)
 
+        # A drill is heard of with the next write or renewal: the job must not be over by then.
+        pace.dawdle(at_most=0.1)
         job_id = stack.submit(spec)
         reports = []
         for fault in ("kill_trainer", "corrupt_checkpoint", "stall", "kill_worker"):
-            Killer(stack, job_id, seed=1).in_mid_epoch()
+            Killer(stack, job_id, pace, seed=1).in_mid_epoch()
             reports.append(drill(stack, job_id, fault))
+        pace.hurry()
         finished = stack.await_status(job_id, "succeeded")
         record_property("kills", "\n".join(map(described, reports)))
 

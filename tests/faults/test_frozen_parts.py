@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.killing import Killer, report
+from tests.faults.sabotage import Pace
 from tests.images import draw_dataset
 from tests.results import event_types, expect_equal_results
 from tests.servers.waiting import until
@@ -26,10 +27,10 @@ def files_of(stack: Stack, job_id: str) -> tuple[list[Path], list[Path]]:
 @pytest.mark.parametrize("freeze", ["backbone", 8])
 @pytest.mark.timeout(400)
 def test_a_job_with_frozen_layers_is_killed(
-    freeze: Any, make_stack: Any, tmp_path: Path, record_property: Any
+    freeze: Any, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any
 ) -> None:
     spec = full_fine_tune(EPOCHS, model=HEAD_ONLY | {"freeze": freeze})
-    with make_stack("sqlite") as stack:
+    with make_stack("sqlite", **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
@@ -38,7 +39,7 @@ def test_a_job_with_frozen_layers_is_killed(
         stack.await_status(quiet, "succeeded")
 
         job_id = stack.submit(spec)
-        killer = Killer(stack, job_id, seed=1)
+        killer = Killer(stack, job_id, pace, seed=1)
         for moment, victim in (
             (killer.in_mid_epoch, killer.trainer),
             (killer.in_checkpoint_write, killer.trainer),
@@ -60,16 +61,16 @@ def test_a_job_with_frozen_layers_is_killed(
                 assert all(row["size_bytes"] < frozen.stat().st_size / 10 for row in committed)
 
 
-def test_a_damaged_frozen_part_is_made_again(make_stack: Any) -> None:
+def test_a_damaged_frozen_part_is_made_again(make_stack: Any, pace: Pace) -> None:
     spec = full_fine_tune(EPOCHS, model=HEAD_ONLY)
-    with make_stack("sqlite") as stack:
+    with make_stack("sqlite", **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
         quiet = stack.submit(spec)
         untouched = stack.await_status(quiet, "succeeded")
         job_id = stack.submit(spec)
-        killer = Killer(stack, job_id, seed=2)
+        killer = Killer(stack, job_id, pace, seed=2)
         until(lambda: files_of(stack, job_id)[1], seconds=60, what="the frozen part")
         killer.in_mid_epoch()
         [frozen] = files_of(stack, job_id)[1]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults.killing import Killer, report
+from tests.faults.sabotage import Pace
 from tests.images import draw_dataset
 from tests.results import event_types, expect_equal_results, metrics_of
 from tests.specs import full_fine_tune
@@ -16,9 +17,9 @@ EPOCHS = 18
 @pytest.mark.parametrize(("kind", "loading_workers"), [("sqlite", "0"), ("postgresql", "2")])
 @pytest.mark.timeout(600)
 def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
-    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path, record_property: Any
+    kind: str, loading_workers: str, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any
 ) -> None:
-    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers) as stack:
+    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
@@ -31,7 +32,7 @@ def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
         assert untouched["attempt"] == control["attempt"] == 1
 
         job_id = stack.submit(full_fine_tune(EPOCHS))
-        killer = Killer(stack, job_id, seed=EPOCHS)
+        killer = Killer(stack, job_id, pace, seed=EPOCHS)
         for moment, victim in (
             (killer.in_mid_epoch, killer.trainer),
             (killer.in_checkpoint_write, killer.trainer),

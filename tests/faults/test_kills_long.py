@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.killing import Killer, report
+from tests.faults.sabotage import Pace
 from tests.images import draw_dataset
 from tests.results import event_types, expect_equal_results
 from tests.specs import full_fine_tune
@@ -26,14 +27,14 @@ EPOCHS = 10 + 3 * KILLS // 2
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.timeout(120 + 30 * KILLS)
 def test_many_kills_with_stochastic_depth_and_commits_within_epochs(
-    kind: str, loading_workers: str, make_stack: Any, tmp_path: Path, record_property: Any
+    kind: str, loading_workers: str, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any
 ) -> None:
     spec = full_fine_tune(
         EPOCHS,
         model={"arch": "efficientnet_b0", "weights": None, "freeze": "none", "dropout": 0.3},
         fault_tolerance={"max_failures": 100, "checkpoint_every": {"epochs": 1, "seconds": 1.0}},
     )
-    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers) as stack:
+    with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=30)
         stack.start_api()
         stack.start_worker()
@@ -43,7 +44,7 @@ def test_many_kills_with_stochastic_depth_and_commits_within_epochs(
         assert untouched["attempt"] == 1
 
         job_id = stack.submit(spec)
-        killer = Killer(stack, job_id, seed=len(kind) + int(loading_workers))
+        killer = Killer(stack, job_id, pace, seed=len(kind) + int(loading_workers))
         victims = [killer.trainer] * 7 + [killer.zygote, killer.supervisor, killer.whole_worker]
         for number in range(KILLS):
             # Every third in a checkpoint write.

@@ -88,7 +88,7 @@ def test_the_reply_to_a_claim_is_lost_and_nobody_rings_again(make_stack: Any, pr
         proxy.drop_reply_after(b"Claimed by ")
         job_id = stack.submit(full_fine_tune(1))
         until(lambda: proxy.num_lost_replies, seconds=30, what="the reply to be lost")
-        stack.await_status(job_id, "succeeded", seconds=20)
+        stack.await_status(job_id, "succeeded", seconds=45)
         assert event_types(stack, job_id).count("claimed") == 1
 
 

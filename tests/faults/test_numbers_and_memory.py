@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.faults.killing import Killer
+from tests.faults.sabotage import Pace
 from tests.images import draw_dataset
 from tests.results import event_types, metrics_of
 from tests.servers.waiting import until
@@ -24,8 +25,8 @@ def wild(policy: str, epochs: int = EPOCHS) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_loss_without_bounds_is_rolled_back_to_a_lower_rate(kind: str, make_stack: Any) -> None:
-    with make_stack(kind) as stack:
+def test_a_loss_without_bounds_is_rolled_back_to_a_lower_rate(kind: str, make_stack: Any, pace: Pace) -> None:
+    with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
@@ -42,10 +43,12 @@ def test_a_loss_without_bounds_is_rolled_back_to_a_lower_rate(kind: str, make_st
         rates = {row["learning_rate"] for row in metrics_of(stack, quiet)["step"]}
         assert min(rates) == WILD["lr"] * 0.5**rollbacks
 
+        pace.dawdle()
         job_id = stack.submit(wild("rollback"))
-        killer = Killer(stack, job_id, seed=4)
+        killer = Killer(stack, job_id, pace, seed=4)
         killer.in_mid_epoch()
         killer.trainer()
+        pace.hurry()
         killed = stack.await_status(job_id, "succeeded")
         assert killed["weights_sha256"] == untouched["weights_sha256"], "when it was saved decides nothing"
         assert metrics_of(stack, job_id) == metrics_of(stack, quiet)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models import job_store
+from tests.faults.partitions import await_commit
 from tests.faults.sabotage import Pace
 from tests.faults.untouched import Untouched
 from tests.faults.usual_job import PER_CLASS, under_way
@@ -83,18 +84,21 @@ def test_sigterm_to_a_worker_whose_trainer_does_not_answer(
         quiet.check(stack, job_id)
 
 
-def test_pause_resume_extend_and_cancel(make_stack: Any) -> None:
-    with make_stack("sqlite") as stack:
+def test_pause_resume_extend_and_cancel(make_stack: Any, pace: Pace) -> None:
+    with make_stack("sqlite", **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=100)
         stack.start_api()
         stack.start_worker()
         quiet = stack.submit(full_fine_tune(2))
         untouched = stack.await_status(quiet, "succeeded")
 
+        pace.dawdle()
         job_id = stack.submit(full_fine_tune(2))
+        await_commit(stack, job_id)
         amid_an_epoch(stack, job_id)
         assert stack.http.post(f"/jobs/{job_id}/pause").status_code == 202
         paused = stack.await_status(job_id, "paused")
+        pace.hurry()
         assert paused["progress"]["step"] > 0
         assert stack.http.post(f"/jobs/{job_id}/pause").status_code == 200
         assert stack.http.post(f"/jobs/{job_id}/resume").status_code == 202
@@ -107,11 +111,12 @@ def test_pause_resume_extend_and_cancel(make_stack: Any) -> None:
         finished = stack.await_status(job_id, "succeeded")
         assert [row["epoch"] for row in metrics_of(stack, job_id)["epoch"]] == [1, 2, 3, 4]
         assert finished["weights_sha256"] != resumed["weights_sha256"]
-        # A pause that fell on the end of the first epoch was verified, too.
+        # A pause that fell on the end of an epoch was verified, too.
         *_, verified = [e for e in stack.rows(f"/jobs/{job_id}/events") if e["type"] == "resume.verified"]
         second_epoch = metrics_of(stack, job_id)["epoch"][1]
         assert verified["data"]["recorded"] == verified["data"]["recomputed"] == second_epoch["val_loss"]
 
+        pace.dawdle()
         cancelled = stack.submit(full_fine_tune(50))
         amid_an_epoch(stack, cancelled)
         assert stack.http.post(f"/jobs/{cancelled}/cancel").status_code == 202

@@ -7,6 +7,7 @@ import pytest
 
 from models.storage import S3Storage
 from tests.faults.killing import Killer
+from tests.faults.sabotage import Pace
 from tests.images import draw_dataset
 from tests.independent import weights_sha256_of
 from tests.results import download_model, event_types, metrics_of
@@ -19,10 +20,11 @@ EPOCHS = 6
 
 @pytest.mark.timeout(300)
 def test_a_job_killed_twice_ends_like_one_that_was_left_alone(
-    make_stack: Any, s3_server: S3Server, tmp_path: Path
+    make_stack: Any, s3_server: S3Server, pace: Pace, tmp_path: Path
 ) -> None:
     store = s3_server.store("perdure")
-    with make_stack("sqlite", PERDURE_STORAGE_URL=f"s3://{store.bucket}/{store.prefix}") as stack:
+    bucket = f"s3://{store.bucket}/{store.prefix}"
+    with make_stack("sqlite", PERDURE_STORAGE_URL=bucket, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)
         stack.start_api()
         stack.start_worker()
@@ -33,7 +35,7 @@ def test_a_job_killed_twice_ends_like_one_that_was_left_alone(
         assert untouched["attempt"] == 1
 
         job_id = stack.submit(full_fine_tune(EPOCHS))
-        killer = Killer(stack, job_id, seed=EPOCHS)
+        killer = Killer(stack, job_id, pace, seed=EPOCHS)
         for _ in range(2):
             killer.in_mid_epoch()
             attempt = killer.attempt().attempt

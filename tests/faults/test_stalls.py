@@ -15,7 +15,8 @@ from tests.images import draw_dataset
 from tests.specs import full_fine_tune
 from tests.stack import Stack
 
-STALL_SECONDS = "3"
+#: For every phase: longer than a busy machine takes for the slowest, the start of a trainer.
+STALL_SECONDS = "8"
 
 
 def stalled_and_resumed(stack: Stack, job_id: str, quiet: Untouched) -> str:

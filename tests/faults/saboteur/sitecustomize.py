@@ -13,12 +13,14 @@ and in its first attempt, after its first checkpoint,
 - ``hog``: it takes all the memory that there is.
 
 For all whose worker has ``SABOTAGE_PACE`` in its environment, a folder: each step is noted in its file
-``steps``, and as long as its file ``dawdle`` exists, each step after the first snapshot takes its time: on a
-machine that is slow to write, too, a job is under way when its first checkpoint is committed.
+``steps``, and as long as its file ``dawdle`` exists, each step after the first snapshot takes longer than the
+one before it, up to as many seconds as the file says: a job is under way when its first checkpoint is
+committed, and goes on for minutes, on a machine that is slow to write and one that is quick to train, too.
 
 A process with ``exit-before-bell`` as its ``SABOTAGE`` is gone when it would ring for the first time.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -30,7 +32,7 @@ from typing import Any
 
 #: And not before a checkpoint was written, which a slow machine may take longer for.
 BREAKS_AT_STEP = 7
-DAWDLE_SECONDS = 0.2
+DAWDLE_SECONDS = 0.05  #: more for each step
 
 
 class Plan:
@@ -41,6 +43,7 @@ class Plan:
     steps = 0
     checkpoints = 0
     snapshots = 0
+    dawdled = 0
     pace = Path(os.environ["SABOTAGE_PACE"]) if "SABOTAGE_PACE" in os.environ else None
 
 
@@ -66,8 +69,11 @@ def note_step(pace: Path) -> None:
 
 
 def dawdle(pace: Path) -> None:
-    if (pace / "dawdle").exists():
-        select.select([], [], [], DAWDLE_SECONDS)  # under libfaketime `time.sleep` may fail
+    with contextlib.suppress(FileNotFoundError):
+        at_most = float((pace / "dawdle").read_text())
+        Plan.dawdled += 1
+        # Under libfaketime `time.sleep` may fail.
+        select.select([], [], [], min(at_most, DAWDLE_SECONDS * Plan.dawdled))
 
 
 BREAKS = {
