@@ -43,13 +43,13 @@ def _queue_positions(
     tx: Connection, db: Database, rows: Sequence[JobRow], online: dict[str, int]
 ) -> dict[str, int]:
     """Among the jobs that the same workers may take; where several kinds may, the best of these places."""
-    queued = {row.id: row.device_class for row in rows if row.status == JobStatus.QUEUED}
+    queued = [row for row in rows if row.status == JobStatus.QUEUED]
     anywhere = sorted(online) or _DEVICES
     positions: dict[str, int] = {}
     for device in _DEVICES:
         kinds = {device, "any"} if device in anywhere else {device}
-        wanted = {job_id for job_id, kind in queued.items() if kind in kinds}
-        for job_id, place in (queue_places(tx, db, device, wanted) if wanted else {}).items():
+        of_kinds = [row for row in queued if row.device_class in kinds]
+        for job_id, place in queue_places(tx, db, device, of_kinds).items():
             positions[job_id] = min(place, positions.get(job_id, place))
     return positions
 

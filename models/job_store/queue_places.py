@@ -1,23 +1,27 @@
 """Places in the queue: the order in which workers would take what waits now, if nothing else happened."""
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from models.database import Database
+from models.job_store.fence import JobRow
 from models.job_store.lanes import in_lane, lanes
 from models.tables import jobs
 
 #: Places beyond this are not counted: the cost of a page must not grow with the queue.
 COUNTED_PLACES = 1000
 #: Of a lane's jobs behind its front: few at first, since of many lanes only a few jobs are reached.
-_FIRST_ROWS, _MORE_ROWS = 25, 250
+_FIRST_ROWS, _MORE_ROWS = 25, 500
 
 
-def queue_places(tx: Connection, db: Database, device: str, wanted: Collection[str]) -> dict[str, int]:
-    """By id, for those of ``wanted`` that a worker of ``device`` would reach; 1 is the next one."""
+def queue_places(tx: Connection, db: Database, device: str, rows: Sequence[JobRow]) -> dict[str, int]:
+    """By id, for those of the queued ``rows`` that a worker of ``device`` would reach; 1 is the next one."""
+    wanted = _within_reach(tx, rows)
+    if not wanted:
+        return {}
     places: dict[str, int] = {}
     for place, job_id in enumerate(_in_order(tx, db, device), start=1):
         if job_id in wanted:
@@ -25,6 +29,19 @@ def queue_places(tx: Connection, db: Database, device: str, wanted: Collection[s
         if len(places) == len(wanted) or place == COUNTED_PLACES:
             break
     return places
+
+
+def _within_reach(tx: Connection, rows: Sequence[JobRow]) -> set[str]:
+    """Those that have not too many ahead in their own lane: most of a long queue need not be looked for."""
+    wanted: set[str] = set()
+    by_lane: dict[tuple[str, str, int], list[JobRow]] = {}
+    for row in rows:
+        by_lane.setdefault((row.device_class, row.tenant_id, row.priority), []).append(row)
+    for of_lane in by_lane.values():
+        queued = select(jobs.c.id).where(*in_lane(jobs, of_lane[0])).order_by(jobs.c.id)
+        beyond = tx.execute(queued.offset(COUNTED_PLACES).limit(1)).scalar()
+        wanted |= {row.id for row in of_lane if beyond is None or row.id < beyond}
+    return wanted
 
 
 def _in_order(tx: Connection, db: Database, device: str) -> Iterator[str]:
