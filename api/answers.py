@@ -72,7 +72,8 @@ class JobBody(Answer):
         description="For a queued job: why it waits. For a running one: what was asked."
     )
     queue_position: int | None = Field(
-        description="1 would be claimed next; null beyond the first 1 000 and for jobs that are not queued."
+        description="1 would be claimed next by a worker that may take it; null beyond the first 1 000 and "
+        "for jobs that are not queued."
     )
     priority: int
     attempt: int

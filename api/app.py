@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from api import openapi, problems
 from api.access import RequestLog
 from api.authentication import Authentication
+from api.clearing import Clearing
 from api.dependencies import Services
 from api.routes import router
 from api.store_health import StoreHealth
@@ -35,12 +36,17 @@ def create_app(settings: Settings) -> FastAPI:
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
-        app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
+        clearing = Clearing(db, storage)
+        app.state.services = Services(
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing
+        )
         reconciler.start()
+        clearing.start()
         try:
             yield
         finally:
             # What calls others stops before what it calls.
+            await anyio.to_thread.run_sync(clearing.stop)
             await anyio.to_thread.run_sync(reconciler.stop)
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()

@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
+from api.clearing import Clearing
 from api.store_health import StoreHealth
 from api.whole_files import WholeFiles
 from models.database import Database
@@ -42,6 +43,7 @@ class Services:
     store_health: StoreHealth
     doorbell: Bell
     whole_files: WholeFiles
+    clearing: Clearing
 
 
 async def _services(request: Request) -> Services:

@@ -11,7 +11,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, cast, create_engine, event, exc, func, literal, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Float,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    exc,
+    func,
+    literal,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -69,6 +81,12 @@ class Database:
             return literal(boot_time_clock())
         return cast(func.extract("epoch", func.clock_timestamp()), Float)
 
+    def clock_values(self) -> dict[str, Any]:
+        """What a statement of :func:`deferred_now` and the like is executed with."""
+        if not self.is_sqlite:
+            return {}
+        return {"now": datetime.now(UTC), "unix_now": time.time(), "lease_now": boot_time_clock()}
+
     def close(self) -> None:
         """Return every connection."""
         self._writer.dispose()
@@ -83,6 +101,34 @@ class Database:
         """Raises DatabaseUnavailable when the database does not answer."""
         with self.reading() as tx:
             tx.execute(text("SELECT 1"))
+
+
+def deferred_now(*, is_sqlite: bool) -> ColumnElement[datetime]:
+    """:meth:`Database.now` for a statement that is built once and executed often."""
+    return bindparam("now", type_=Instant()) if is_sqlite else func.clock_timestamp(type_=Instant())
+
+
+def deferred_unix_now(*, is_sqlite: bool) -> ColumnElement[float]:
+    """:meth:`Database.unix_now` likewise."""
+    return (
+        bindparam("unix_now", type_=Float())
+        if is_sqlite
+        else unix_of(func.clock_timestamp(), is_sqlite=False)
+    )
+
+
+def deferred_lease_now(*, is_sqlite: bool) -> ColumnElement[float]:
+    """:meth:`Database.lease_now` likewise."""
+    return (
+        bindparam("lease_now", type_=Float())
+        if is_sqlite
+        else unix_of(func.clock_timestamp(), is_sqlite=False)
+    )
+
+
+def unix_of(instant: ColumnElement[Any], *, is_sqlite: bool) -> ColumnElement[float]:
+    """Seconds since the epoch until a stored instant."""
+    return cast(func.strftime("%s", instant) if is_sqlite else func.extract("epoch", instant), Float)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 #: Decoded images of one batch in float32, with activations a multiple of that: beyond it no device fits.
 MAX_BATCH_BYTES = 16 * 2**30
+#: Pairs that a job may carry.
+MAX_METADATA = 16
 
 
 def _printable(text: str) -> str:
@@ -24,6 +26,9 @@ Text = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_printable)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Priority = Annotated[int, Field(ge=-100, le=100)]
+MetadataName = Annotated[Text, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[Text, Field(max_length=512)]
 
 
 class Part(BaseModel):
@@ -152,14 +157,8 @@ class JobSpec(Part):
     resources: Resources = Resources()
     fault_tolerance: FaultTolerance = FaultTolerance()
     early_stopping: EarlyStopping | None = None
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    metadata: Annotated[
-        dict[
-            Annotated[Text, Field(min_length=1, max_length=64)],
-            Annotated[Text, Field(max_length=512)],
-        ],
-        Field(max_length=16),
-    ] = {}
+    priority: Priority = 0
+    metadata: Annotated[dict[MetadataName, MetadataValue], Field(max_length=MAX_METADATA)] = {}
 
     @model_validator(mode="after")
     def _batch_fits_somewhere(self) -> Self:

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,18 +17,14 @@ from sqlalchemy import (
     true,
 )
 
-from models.columns import Id, Instant, Json, one_of
+from models.columns import Id, Instant, Json, metadata, one_of
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
+from models.tables_beside_jobs import deleted_jobs, job_metadata
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = [
+    "attempts", "checkpoints", "deleted_jobs", "drills", "epoch_metrics", "events", "idempotency_keys",
+    "job_metadata", "jobs", "metadata", "step_metrics", "workers",
+]  # fmt: skip
 
 jobs = Table(
     "jobs",
@@ -108,6 +103,7 @@ jobs = Table(
     Column("running_seconds", Float, nullable=False, server_default="0"),
     Column("finished_at", Instant),
     Column("drill_requested", Id),  # the drill that its worker is to carry out
+    Column("served_at", Instant),  # of the last claim; a restart by its own worker is none
     CheckConstraint(one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
@@ -120,19 +116,15 @@ jobs = Table(
     CheckConstraint("highest_committed_step >= committed_step", name="committed_below_highest"),
     CheckConstraint("status <> 'succeeded' OR weights_sha256 IS NOT NULL", name="succeeded_has_weights"),
 )
-Index(
-    "ix_jobs_claimable",
-    jobs.c.priority.desc(),
-    jobs.c.id,
-    sqlite_where=text("status = 'queued'"),
-    postgresql_where=text("status = 'queued'"),
-)
-Index(
-    "ix_jobs_leases",
-    jobs.c.lease_expires_at,
-    sqlite_where=text("status = 'running'"),
-    postgresql_where=text("status = 'running'"),
-)
+# A lane of the queue after another, each in the order of its claims; one for each class, so that a CPU worker
+# does not walk through the jobs that wait for a GPU. The next two say what its lanes and tenants got so far.
+_LANE = (jobs.c.device_class, jobs.c.tenant_id, jobs.c.priority)
+_QUEUED, _RUNNING = text("status = 'queued'"), text("status = 'running'")
+Index("ix_jobs_claimable", *_LANE, jobs.c.id, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
+Index("ix_jobs_served", *_LANE, jobs.c.served_at, sqlite_where=text("served_at IS NOT NULL"),
+      postgresql_where=text("served_at IS NOT NULL"))  # fmt: skip
+Index("ix_jobs_running", jobs.c.tenant_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+Index("ix_jobs_leases", jobs.c.lease_expires_at, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("uq_jobs_idempotency", jobs.c.tenant_id, jobs.c.idempotency_key, unique=True)
 # One for each way of listing. They begin with the tenant, as every list does; one that began with the
 # status would be taken for the claim, too, which would then sort the whole queue.

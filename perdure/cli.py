@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, fleet, jobs, reading, service, submit, watch
+from perdure.commands import download, drill, editing, fleet, jobs, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -63,6 +63,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "resume": jobs.resume,
         "retry": jobs.retry,
         "extend": jobs.extend,
+        "clone": editing.clone,
+        "edit": editing.edit,
+        "delete": editing.delete,
         "download": download.download,
         "drill": drill.drill,
     },

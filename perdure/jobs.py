@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 from perdure.downloads import download
 from perdure.errors import NotFoundError, WaitTimeoutError
+from perdure.pages import rows
 from perdure.transport import Transport
-from perdure.types import AT_REST, Attempt, Checkpoint, Drill, EpochMetrics, Event, Job, Page, StepMetrics
+from perdure.types import AT_REST, Attempt, Checkpoint, Drill, EpochMetrics, Event, Job, StepMetrics
 
 OnBytes = Callable[[int, int | None], object]
 
@@ -45,11 +47,23 @@ class Jobs:
         *,
         status: str | None = None,
         name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
         limit: int | None = None,
         after: str | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first; at most ``limit`` of them (all, if it is None)."""
-        filters = {"status": status, "name": name}
+        """Jobs, newest first; at most ``limit`` of them (all, if it is None).
+
+        ``metadata``: only jobs that have all of these pairs.
+        """
+        filters = {
+            "status": status,
+            "name": name,
+            "created_after": created_after and _instant(created_after),
+            "created_before": created_before and _instant(created_before),
+            **{f"metadata[{key}]": value for key, value in (metadata or {}).items()},
+        }
         for row in self._rows("/jobs", filters, after=after, limit=limit, page_size=100):
             yield Job.model_validate(row)
 
@@ -120,6 +134,28 @@ class Jobs:
     def extend(self, job_id: str, additional_epochs: int) -> Job:
         """Queue a succeeded job again for more epochs."""
         return self._act(job_id, "extend", {"additional_epochs": additional_epochs})
+
+    def clone(
+        self, job_id: str, overrides: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Queue a new job from the beginning, of this one's spec with ``overrides`` merged into it.
+
+        Without any it ends with the weights that this one would: clones keep the numerics.
+        """
+        body = {"overrides": dict(overrides or {})}
+        answer = self._transport.post(_path(job_id, "clone"), body, idempotency_key=idempotency_key)
+        return Job.model_validate(answer)
+
+    def update(self, job_id: str, **changes: Any) -> Job:
+        """Change ``name``, ``metadata`` or ``priority``; what is not given stays.
+
+        ``metadata`` is merged: None takes a key away. None as the name, or as all metadata, takes that away.
+        """
+        return Job.model_validate(self._transport.request("PATCH", _path(job_id), json=changes).json())
+
+    def delete(self, job_id: str) -> None:
+        """Delete a finished job with its checkpoints and logs. Raises ConflictError for another."""
+        self._transport.request("DELETE", _path(job_id))
 
     def drill(self, job_id: str, fault: str = "kill_trainer") -> Drill:
         """Let its worker break a running job. Raises NotAllowedError where drills are off."""
@@ -220,16 +256,7 @@ class Jobs:
         after: str | int | None = None,
         limit: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        remaining = limit
-        while remaining is None or remaining > 0:
-            size = page_size if remaining is None else min(page_size, remaining)
-            params = {**filters, "limit": size, "after": after}
-            page = Page.model_validate(self._transport.get(path, params))
-            yield from page.data
-            if not page.has_more or page.last_id is None:
-                return
-            after = page.last_id
-            remaining = None if remaining is None else remaining - len(page.data)
+        return rows(self._transport, path, filters, page_size=page_size, after=after, limit=limit)
 
 
 def _path(job_id: str, *parts: str) -> str:
@@ -238,6 +265,11 @@ def _path(job_id: str, *parts: str) -> str:
     if nobody:
         raise NotFoundError(404, "not_found", "Not Found", f"There is nothing with the id {nobody.pop()!r}.")
     return "/".join(["/jobs", *(quote(part, safe="", errors="replace") for part in (job_id, *parts))])
+
+
+def _instant(value: datetime) -> str:
+    """In UTC; an instant without a zone is in the caller's."""
+    return value.astimezone(UTC).isoformat()
 
 
 def _file(target: str | Path, name: str) -> Path:

@@ -85,6 +85,7 @@ class Job(Answer):
     status: str
     status_reason: str | None = None
     queue_position: int | None = None
+    priority: int = 0
     attempt: int = 0
     recoveries: int = 0
     exact: bool | None = None

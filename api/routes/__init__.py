@@ -6,6 +6,7 @@ from api.routes import (
     catalogue,
     downloads,
     drills,
+    editing,
     health,
     history,
     jobs,
@@ -17,6 +18,6 @@ from api.routes import (
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, editing, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from api.answers import JobBody, Page, SubmittedJob
 from api.body import body_of
-from api.dependencies import AfterJob, JobId, Limit, ServicesDep
+from api.dependencies import AfterJob, JobId, Limit, Services, ServicesDep
+from api.filters import METADATA_PARAMETER, CreatedAfter, CreatedBefore, MetadataFilter
 from api.idempotency import REPLAYED, OnceDep, Reply
 from api.job_body import job_bodies, job_body, would_be
 from api.openapi import problems, request_body
@@ -16,6 +17,7 @@ from models import job_store
 from models.errors import IdempotencyMismatch
 from models.job_spec import JobSpec, Name
 from models.job_state import JobStatus
+from models.job_store.submission import Created
 
 router = APIRouter(tags=["jobs"])
 
@@ -54,28 +56,45 @@ def submit(
         created = job_store.create_job(services.db, resolved, idempotency_key=once.key)
         if created.is_new:
             services.doorbell.ring(created.job.device_class)
-        elif created.job.spec != resolved.to_json():
-            raise IdempotencyMismatch
-        body = job_body(services.db, services.settings, created.job)
-        headers = {"Location": f"/jobs/{created.job.id}"}
-        return Reply(
-            201, _submitted(body, warnings), headers if created.is_new else {**headers, REPLAYED: "true"}
-        )
+        return submission_reply(services, created, resolved, warnings)
 
     # A dry run has no effect, so it must not use up the key of the real submission that follows.
     return respond().response() if dry_run else once(respond)
 
 
-@router.get("/jobs", responses=problems())
+def submission_reply(services: Services, created: Created, spec: JobSpec, warnings: list[str]) -> Reply:
+    """201. Raises IdempotencyMismatch where the key had made a job of another spec."""
+    if not created.is_new and created.job.spec != spec.to_json():
+        raise IdempotencyMismatch
+    body = job_body(services.db, services.settings, created.job)
+    headers = {"Location": f"/jobs/{created.job.id}"}
+    return Reply(
+        201, _submitted(body, warnings), headers if created.is_new else {**headers, REPLAYED: "true"}
+    )
+
+
+@router.get("/jobs", responses=problems(), openapi_extra={"parameters": [METADATA_PARAMETER]})
 def list_jobs(
     services: ServicesDep,
+    metadata: MetadataFilter,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     name: Annotated[Name | None, Query(description="Only jobs of exactly this name.")] = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
     limit: Limit = 20,
     after: AfterJob = None,
 ) -> Page[JobBody]:
     """Jobs, the newest first."""
-    rows = job_store.list_jobs(services.db, status=status, name=name, after=after, limit=limit + 1)
+    rows = job_store.list_jobs(
+        services.db,
+        status=status,
+        name=name,
+        metadata=metadata,
+        created_after=created_after,
+        created_before=created_before,
+        after=after,
+        limit=limit + 1,
+    )
     bodies = job_bodies(services.db, services.settings, rows[:limit])
     return Page(data=bodies, has_more=len(rows) > limit, last_id=bodies[-1].id if bodies else None)
 

@@ -5,6 +5,7 @@ Fencing: a claim raises ``attempt``, and each later write of a worker passes thr
 that attempt. Zero rows mean that the lease is lost: LeaseLost, and nothing was changed.
 """
 
+from models.job_store.changes import Changes, change_job
 from models.job_store.checkpoints import (
     RecordedFiles,
     commit_checkpoint,
@@ -12,6 +13,7 @@ from models.job_store.checkpoints import (
     reject_checkpoint,
 )
 from models.job_store.claims import Claim, claim, unheard_claim
+from models.job_store.deletions import cleared, delete_job, jobs_to_clear
 from models.job_store.drills import (
     Drill,
     carry_out_drill,
@@ -32,6 +34,7 @@ from models.job_store.fleet import (
     worker_stopped,
 )
 from models.job_store.idempotency import Replay, begin_request, complete_request, forget_request
+from models.job_store.listing import claimable_classes, list_jobs
 from models.job_store.overview import Overview, overview
 from models.job_store.progress import (
     Position,
@@ -45,14 +48,12 @@ from models.job_store.progress import (
     trainer_started,
 )
 from models.job_store.reading import (
-    claimable_classes,
     epoch_metrics,
     get_checkpoint,
     get_job,
     job_attempts,
     job_checkpoints,
     job_events,
-    list_jobs,
     step_metrics,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
@@ -62,6 +63,7 @@ from models.job_store.statistics import Statistics, statistics
 from models.job_store.submission import create_job
 
 __all__ = [
+    "Changes",
     "Claim",
     "Drill",
     "Fence",
@@ -74,13 +76,16 @@ __all__ = [
     "begin_request",
     "cancel",
     "carry_out_drill",
+    "change_job",
     "choose_checkpoint_to_damage",
     "claim",
     "claimable_classes",
+    "cleared",
     "commit_checkpoint",
     "complete_request",
     "create_job",
     "dataset_checked",
+    "delete_job",
     "drain_worker",
     "enable_worker",
     "epoch_metrics",
@@ -96,6 +101,7 @@ __all__ = [
     "job_checkpoints",
     "job_drills",
     "job_events",
+    "jobs_to_clear",
     "list_jobs",
     "list_workers",
     "overview",

@@ -9,17 +9,17 @@ from sqlalchemy import Connection, Select, and_, func, select
 from models.database import Database
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
+from models.job_store.queue_places import queue_places
 from models.tables import checkpoints, epoch_metrics, jobs, workers
 
-#: Places beyond this are not counted: the cost of a page must not grow with the queue.
-COUNTED_PLACES = 1000
+_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Overview:
     """Everything by job id; a job is missing where there is nothing to say."""
 
-    queue_positions: dict[str, int]  #: 1 would be claimed next by a worker that fits
+    queue_positions: dict[str, int]  #: 1 would be claimed next by a worker that fits; none beyond a thousand
     resume_points: dict[str, JobRow]  #: the checkpoint (id, epoch, step) that the next attempt begins from
     surviving_seconds: dict[str, float]  #: of the epochs that are part of the weights
     online_workers: dict[str, int]  #: how many by device
@@ -30,22 +30,28 @@ def overview(db: Database, rows: Sequence[JobRow], *, silent_after_seconds: floa
     ids = [row.id for row in rows]
     is_queued = any(row.status == JobStatus.QUEUED for row in rows)
     with db.reading() as tx:
+        online = _online_workers(tx, db, silent_after_seconds) if is_queued else {}
         return Overview(
-            _queue_positions(tx) if is_queued else {},
+            _queue_positions(tx, db, rows, online) if is_queued else {},
             _resume_points(tx, [row.id for row in rows if row.committed_step > 0]),
             surviving_seconds(tx, ids),
-            _online_workers(tx, db, silent_after_seconds) if is_queued else {},
+            online,
         )
 
 
-def _queue_positions(tx: Connection) -> dict[str, int]:
-    in_order = (
-        select(jobs.c.id)
-        .where(jobs.c.status == JobStatus.QUEUED)
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(COUNTED_PLACES)
-    )
-    return {job_id: place for place, job_id in enumerate(tx.execute(in_order).scalars(), start=1)}
+def _queue_positions(
+    tx: Connection, db: Database, rows: Sequence[JobRow], online: dict[str, int]
+) -> dict[str, int]:
+    """Among the jobs that the same workers may take; where several kinds may, the best of these places."""
+    queued = [row for row in rows if row.status == JobStatus.QUEUED]
+    anywhere = sorted(online) or _DEVICES
+    positions: dict[str, int] = {}
+    for device in _DEVICES:
+        kinds = {device, "any"} if device in anywhere else {device}
+        of_kinds = [row for row in queued if row.device_class in kinds]
+        for job_id, place in queue_places(tx, db, device, of_kinds).items():
+            positions[job_id] = min(place, positions.get(job_id, place))
+    return positions
 
 
 def _resume_points(tx: Connection, ids: list[str]) -> dict[str, JobRow]:

@@ -112,7 +112,8 @@ def prepared(
             .where(jobs.c.id == fence.job_id)
             .values(
                 numerics=dict(numerics),
-                numerics_slot=job.numerics_slot or slot,
+                # A clone begins with its parent's, and may have come to a worker of another kind.
+                numerics_slot=slot if job.fingerprint is None else job.numerics_slot,
                 fingerprint=dict(fingerprint),
                 exact=not reasons,
                 inexact_reasons=reasons,

@@ -6,7 +6,6 @@ from sqlalchemy import Connection, Select, Table, select, tuple_
 
 from models.database import Database
 from models.errors import ContentGone, NotFound
-from models.job_state import JobStatus
 from models.job_store.fence import JobRow
 from models.tables import attempts, checkpoints, events, jobs
 from models.tables import epoch_metrics as epoch_table
@@ -17,34 +16,6 @@ def get_job(db: Database, job_id: str, tenant_id: str = "default") -> JobRow:
     """Raises NotFound."""
     with db.reading() as tx:
         return expect_job(tx, job_id, tenant_id)
-
-
-def list_jobs(
-    db: Database,
-    *,
-    tenant_id: str = "default",
-    status: str | None = None,
-    name: str | None = None,
-    after: str | None = None,
-    limit: int = 20,
-) -> list[JobRow]:
-    """Newest first, from after the id ``after``; ask for one more than a page to see if there is more."""
-    wanted = select(jobs).where(jobs.c.tenant_id == tenant_id)
-    if status is not None:
-        wanted = wanted.where(jobs.c.status == status)
-    if name is not None:
-        wanted = wanted.where(jobs.c.name == name)
-    if after is not None:
-        wanted = wanted.where(jobs.c.id < after)
-    with db.reading() as tx:
-        return list(tx.execute(wanted.order_by(jobs.c.id.desc()).limit(limit)))
-
-
-def claimable_classes(db: Database) -> list[str]:
-    """The device classes that queued jobs wait for."""
-    with db.reading() as tx:
-        waiting = select(jobs.c.device_class).where(jobs.c.status == JobStatus.QUEUED).distinct()
-        return sorted(tx.execute(waiting).scalars())
 
 
 def epoch_metrics(

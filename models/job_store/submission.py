@@ -10,8 +10,12 @@ from models.database import Database
 from models.identifiers import new_id
 from models.job_spec import JobSpec, Segment
 from models.job_state import EventType, JobStatus
+from models.job_store.changes import put_metadata
 from models.job_store.fence import JobRow, record
 from models.tables import jobs
+
+#: Parts of a spec that change when or by whom something is computed, and never what.
+_UNDECIDING = {"name", "metadata", "priority", "fault_tolerance"}
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,13 @@ def create_job(
     *,
     tenant_id: str = "default",
     idempotency_key: str | None = None,
-    parent_id: str | None = None,
+    parent: JobRow | None = None,
 ) -> Created:
-    """Queue a job. With a key that was used before, the job that it made then."""
+    """Queue a job. With a key that was used before, the job that it made then.
+
+    A clone of ``parent`` takes over the numerics, so that it ends with the same bits, unless it is to compute
+    something else.
+    """
     job_id = new_id("job")
     dialect = sqlite if db.is_sqlite else postgresql
     with db.writing() as tx:
@@ -40,10 +48,10 @@ def create_job(
                 id=job_id,
                 tenant_id=tenant_id,
                 idempotency_key=idempotency_key,
-                parent_id=parent_id,
+                parent_id=parent.id if parent else None,
                 created_at=db.now(),
                 queued_at=db.now(),
-                exact_until=db.unix_now(),
+                **_numerics(db, spec, parent),
             )
             .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
             .returning(jobs.c.id)
@@ -53,8 +61,30 @@ def create_job(
                 jobs.c.tenant_id == tenant_id, jobs.c.idempotency_key == idempotency_key
             )
             return Created(tx.execute(before).one(), is_new=False)
+        put_metadata(tx, job_id, tenant_id, spec.metadata)
         record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
         return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
+
+
+def _numerics(db: Database, spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
+    """Where the numerics are known, a worker that computes alike is waited for, as by every later attempt."""
+    if parent is None or parent.numerics is None or not _computes_alike(spec.to_json(), parent.spec):
+        return {"exact_until": db.unix_now()}
+    return {
+        "numerics": parent.numerics,
+        "numerics_slot": parent.numerics_slot,
+        "exact_until": db.unix_now() + spec.fault_tolerance.exact_wait_seconds,
+    }
+
+
+def _computes_alike(spec: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two specs differ in nothing that decides the bits."""
+    return _deciding(spec) == _deciding(other)
+
+
+def _deciding(spec: dict[str, Any]) -> dict[str, Any]:
+    resources = {**spec["resources"], "max_runtime_seconds": None}
+    return {**{name: part for name, part in spec.items() if name not in _UNDECIDING}, "resources": resources}
 
 
 def _row(spec: JobSpec) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from models.errors import SpecInvalid
 from models.storage.local import LocalStorage
 from models.storage.protocol import CHUNK, TEMPORARY, HashingWriter, Storage, StoredObject, sha256_of
+from models.storage.removal import remove_job_files
 from models.storage.s3 import S3Storage
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "S3Storage",
     "Storage",
     "StoredObject",
+    "remove_job_files",
     "sha256_of",
     "storage_from_url",
 ]

@@ -28,13 +28,17 @@ def list_jobs(
         str | None, typer.Option(help="queued, running, paused, succeeded, failed, cancelled.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this; may be repeated.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show jobs, newest first."""
 
     with connect() as client:
-        jobs = list(client.jobs.list(status=status, name=name, limit=limit))
+        wanted = pairs_of(metadata or [])
+        jobs = list(client.jobs.list(status=status, name=name, metadata=wanted, limit=limit))
     if as_json:
         t.print_json([job.model_dump(mode="json") for job in jobs])
     elif not jobs:
@@ -100,6 +104,17 @@ def extend(
     with connect() as client:
         job = client.jobs.extend(resolve(client, job_id), epochs)
     _say(job, "queued", f"trains for {epochs} more epochs", as_json)
+
+
+def pairs_of(texts: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` by key. Raises typer.BadParameter."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, is_pair, value = text.partition("=")
+        if not is_pair:
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE.")
+        pairs[key] = value
+    return pairs
 
 
 def epoch_of(job: "Job") -> str:

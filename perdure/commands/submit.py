@@ -1,16 +1,15 @@
 """submit: a spec from a file, from options, or from both."""
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from perdure import terminal as t
 from perdure.commands.options import AsJson
+from perdure.commands.specs import freeze_of, put, read_json, usage, weights_of
 from perdure.commands.watch import watch as watch_job
-from perdure.connection import EXIT_USAGE, connect
+from perdure.connection import connect
 
 MODEL, TRAINING, RUNNING = "Network", "Training", "Running it"
 
@@ -91,12 +90,12 @@ def submit(
     What neither says is left to the server's defaults. `perdure submit --data flowers --epochs 8 --watch`
     """
     spec = _read(spec_file) if spec_file is not None else {}
-    _put(spec, (), {"name": name, "seed": seed, "priority": priority})
-    _put(spec, ("dataset",), {"path": data})
-    _put(spec, ("model",), {"arch": arch, "freeze": _freeze(freeze), "dropout": dropout})
+    put(spec, (), {"name": name, "seed": seed, "priority": priority})
+    put(spec, ("dataset",), {"path": data})
+    put(spec, ("model",), {"arch": arch, "freeze": freeze_of(freeze), "dropout": dropout})
     if weights is not None:
-        spec.setdefault("model", {})["weights"] = _weights(weights)
-    _put(
+        spec.setdefault("model", {})["weights"] = weights_of(weights)
+    put(
         spec,
         ("hyperparameters",),
         {
@@ -110,7 +109,7 @@ def submit(
         },
     )
     if "dataset" not in spec:
-        _usage("Say what to train on: --data FOLDER, below the server's data root, or a SPEC.json.")
+        usage("Say what to train on: --data FOLDER, below the server's data root, or a SPEC.json.")
     _send(spec, idempotency_key=idempotency_key, dry_run=dry_run, watch=watch, as_json=as_json)
 
 
@@ -145,55 +144,7 @@ def _warn(warnings: list[str] | None) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        spec = json.loads(text, object_pairs_hook=_without_duplicates)
-    except OSError as error:
-        _usage(f"{path}: {error.strerror or error}")
-    except UnicodeDecodeError:
-        _usage(f"{path} is not UTF-8 text.")
-    except json.JSONDecodeError as error:
-        _usage(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
-    except RecursionError:
-        _usage(f"{path} is nested too deeply.")
-    except ValueError as error:  # a key that is there twice, or a number of thousands of digits
-        _usage(f"{path} cannot be read: {error}.")
-    if not isinstance(spec, dict) or any(
-        not isinstance(spec.get(part, {}), dict) for part in ("dataset", "model", "hyperparameters")
-    ):
-        _usage(f'{path} must hold one JSON object, like {{"dataset": {{"path": "flowers"}}}}.')
-    return dict(spec)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """As the server, which never sees the first of two: whoever wrote both meant one of them."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {max(names, key=names.count)!r} is there twice")
-    return value
-
-
-def _put(spec: dict[str, Any], path: tuple[str, ...], values: dict[str, Any]) -> None:
-    given = {key: value for key, value in values.items() if value is not None}
-    if given:
-        target = spec
-        for key in path:
-            target = target.setdefault(key, {})
-        target.update(given)
-
-
-def _freeze(value: str | None) -> str | int | None:
-    return int(value) if value is not None and value.isdecimal() else value
-
-
-def _weights(value: str) -> str | dict[str, str] | None:
-    if value.lower() == "none":
-        return None
-    return {"file": value} if value.endswith((".pth", ".pt", ".safetensors")) else value
-
-
-def _usage(message: str) -> NoReturn:
-
-    t.console(stderr=True).print(f"[red]✗[/] {t.plain(message)}")
-    raise typer.Exit(EXIT_USAGE)
+    spec = read_json(path)
+    if any(not isinstance(spec.get(part, {}), dict) for part in ("dataset", "model", "hyperparameters")):
+        usage(f'{path} must hold one JSON object, like {{"dataset": {{"path": "flowers"}}}}.')
+    return spec

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 
 from models import job_store
 from models.database import Database
+from models.errors import NotFound
 from models.host import Owner, ProcessId, boot_id
 from models.identifiers import new_id
 from models.job_spec import JobSpec
@@ -67,8 +68,16 @@ class World:
     def submit(self, **parts: Any) -> str:
         return str(job_store.create_job(self.db, spec(**parts)).job.id)
 
+    def submit_for(self, tenant: str, **parts: Any) -> str:
+        return str(job_store.create_job(self.db, spec(**parts), tenant_id=tenant).job.id)
+
     def job(self, job_id: str) -> JobRow:
-        return job_store.get_job(self.db, job_id)
+        """Whoever it belongs to."""
+        with self.db.reading() as tx:
+            row = tx.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            raise NotFound
+        return row
 
     # -- Workers ---------------------------------------------------------------------------------
 

@@ -7,12 +7,14 @@ STORE, TRAINING, STORAGE = "models/job_store", "worker/training", "models/storag
 #: What a fenced write sees that does not look at the attempt.
 ANY_ATTEMPT = "tx.execute(select(jobs).where(jobs.c.id == fence.job_id)).one()"
 
-_SELECT_FIRST = """    with db.reading() as look:
-        chosen = look.execute(select(jobs.c.id).where(jobs.c.id.in_(select(candidate.c.id)))).scalar()
+_SELECT_FIRST = """    fits = (_fits_but if not_now else _fits)(db.is_sqlite)
+    given |= db.clock_values()
+    with db.reading() as look:
+        chosen = look.execute(_first_free(lanes(db.is_sqlite, fits), fits, is_alone=True), given).scalar()
+    for name in ("device", "slot", "not_now", "unix_now"):
+        given.pop(name, None)
     with db.writing() as tx:
-        job = tx.execute(
-            update(jobs)
-            .where(jobs.c.id == chosen)
+        job = tx.execute(_running(jobs.c.id == chosen, is_sqlite=db.is_sqlite), given).one_or_none()
 """
 _PRUNE_FIRST = """    with db.writing() as early:
         kept = early.execute(select(jobs).where(fence.holds)).one_or_none()
@@ -65,8 +67,9 @@ NAMED = [
         "    import time\n\n    expired = jobs.c.lease_expires_at < time.time()\n    uptime = cast(",
         ("expiry on PostgreSQL",)),
     Bug("claim by SELECT, then UPDATE", "fault 15", STORE,
-        "    with db.writing() as tx:\n        job = tx.execute(\n            update(jobs)\n"
-        "            .where(jobs.c.id.in_(select(candidate.c.id)))\n",
+        "    with db.writing() as tx:\n"
+        "        taken = _taking(db.is_sqlite, _fits_but if not_now else _fits)\n"
+        "        job = tx.execute(taken, {**given, **db.clock_values()}).one_or_none()\n",
         _SELECT_FIRST, ("simulation", "claims")),
     Bug("bell rung before the commit", "fault 17", "api", _RING_AFTER, _RING_BEFORE,
         ("submission",), is_quick=True),

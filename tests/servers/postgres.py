@@ -47,7 +47,9 @@ OPTIONS = {
 class PostgresServer:
     """One cluster in a folder of its own; data and port stay the same from start to start."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
+        """``options`` of the server, beside or instead of those that keep it small."""
+        self._options = OPTIONS | options
         self.folder = server_folder("postgres")
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
@@ -173,7 +175,7 @@ class PostgresServer:
     # -- Details ---------------------------------------------------------------------------------
 
     def _start_on(self, port: int) -> None:
-        options = OPTIONS | {"port": str(port), "unix_socket_directories": str(self.folder)}
+        options = self._options | {"port": str(port), "unix_socket_directories": str(self.folder)}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

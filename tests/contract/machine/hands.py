@@ -101,7 +101,7 @@ class Hands(RuleBasedStateMachine):
         self.world = World(self.db)
         self.store = MemoryStore()
         self.jobs: list[ModelJob] = []
-        self.by_key: dict[str, ModelJob] = {}
+        self.by_key: dict[tuple[str, str], ModelJob] = {}
         self.holders: dict[str, Holder] = {}  #: by job; a running job without one has a crashed worker
         self.stale: list[Fence] = []
         self.let_go: list[str] = []  #: pruned paths that their holder has not unlinked yet

@@ -43,6 +43,7 @@ class ModelJob:
     number: int
     device_class: str
     priority: int
+    tenant: str
     max_failures: int
     keep_last: int
     waits: bool  #: for a worker of equal numerics

@@ -19,6 +19,7 @@ SPECS = st.fixed_dictionaries(
         "epochs": st.integers(1, 3),
         "device": st.sampled_from(["auto", "auto", "cpu", "cuda"]),
         "priority": st.sampled_from([0, 0, 1]),
+        "tenant": st.sampled_from(["default", "default", "other"]),
         "max_failures": st.integers(1, 3),
         "keep_last": st.integers(1, 2),
         "exact_wait_seconds": st.sampled_from([0, 0, 300]),
@@ -46,8 +47,9 @@ class Users(Hands):
                 fault_tolerance=tolerance,
             ),
             idempotency_key=key,
+            tenant_id=wanted["tenant"],
         )
-        known = self.by_key.get(key) if key else None
+        known = self.by_key.get((wanted["tenant"], key)) if key else None
         assert created.is_new == (known is None)
         if known is not None:
             assert created.job.id == known.id, "a key makes one job (I9)"
@@ -57,6 +59,7 @@ class Users(Hands):
             number=len(self.jobs),
             device_class="any" if wanted["device"] == "auto" else wanted["device"],
             priority=wanted["priority"],
+            tenant=wanted["tenant"],
             max_failures=wanted["max_failures"],
             keep_last=wanted["keep_last"],
             waits=wanted["exact_wait_seconds"] > 0,
@@ -65,7 +68,7 @@ class Users(Hands):
         )
         self.jobs.append(job)
         if key:
-            self.by_key[key] = job
+            self.by_key[wanted["tenant"], key] = job
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICKS, request=st.sampled_from(["cancel", "pause", "pause"]))

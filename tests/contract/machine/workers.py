@@ -1,6 +1,7 @@
 """How workers come to hold a job, what they report meanwhile, and how they part with it."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -53,8 +54,9 @@ class Workers(Training):
             assert not may, "a job waits that this worker could run (I4)"
             return
         assert may, "no job was for this worker"
-        job = min(may, key=lambda j: (-j.priority, j.id))
-        assert claim.job.id == job.id, "the highest priority, then the oldest"
+        running = Counter(job.tenant for job in self.jobs if job.status == JobStatus.RUNNING)
+        job = min(may, key=lambda j: (-j.priority, running[j.tenant], j.id))
+        assert claim.job.id == job.id, "the highest priority, then the fewest running, then the oldest"
         job.claimed()
         assert claim.fence.attempt == job.attempt, "the attempt rises by one (I6)"
         assert [row.id for row in claim.checkpoints] == [c.id for c in job.usable]

@@ -34,6 +34,27 @@ def test_a_walk_sees_each_job_once_while_others_are_submitted(
     assert seen == before[::-1]
 
 
+@pytest.mark.parametrize("path", ["/jobs?", "/jobs?metadata[team]=a&", "/jobs?status=cancelled&"])
+def test_a_walk_misses_and_repeats_none_while_jobs_come_and_go(
+    client: TestClient, submit: Callable[..., Any], path: str
+) -> None:
+    """After each page one more job is submitted, and two are deleted: the page's last, and one to come."""
+    there = [submit(metadata={"team": "a"})["id"] for _ in range(30)][::-1]
+    for job_id in there:
+        client.post(f"/jobs/{job_id}/cancel")
+    seen: list[str] = []
+    page = client.get(f"{path}limit=3").json()
+    while page["has_more"]:
+        seen += [job["id"] for job in page["data"]]
+        to_come = [job_id for job_id in there if job_id not in seen]
+        for gone in (page["last_id"], *to_come[1:2]):
+            assert client.delete(f"/jobs/{gone}").status_code == 204
+        there = [job_id for job_id in there if job_id not in to_come[1:2]]
+        submit(metadata={"team": "a"})
+        page = client.get(f"{path}limit=3&after={page['last_id']}").json()
+    assert seen + [job["id"] for job in page["data"]] == there
+
+
 @pytest.mark.parametrize("limit", [1, 22, 23, 24, 100])
 def test_pages_end_where_the_list_does(client: TestClient, submit: Callable[..., Any], limit: int) -> None:
     ids = [submit()["id"] for _ in range(23)]
@@ -56,6 +77,37 @@ def test_filters(client: TestClient, submit: Callable[..., Any]) -> None:
     assert ids(client.get("/jobs?status=cancelled&name=a")) == [c["id"]]
     assert ids(client.get("/jobs?status=running")) == []
     assert ids(client.get("/jobs?name=A")) == []
+
+
+def test_metadata_filter(client: TestClient, submit: Callable[..., Any]) -> None:
+    a = submit(metadata={"team": "vision", "run": "1"})
+    b = submit(metadata={"team": "vision", "x[y]": "ä&b"})
+    submit(metadata={"team": "audio"})
+    assert ids(client.get("/jobs?metadata[team]=vision")) == [b["id"], a["id"]]
+    assert ids(client.get("/jobs", params={"metadata[team]": "vision", "metadata[run]": "1"})) == [a["id"]]
+    assert ids(client.get("/jobs", params={"metadata[x[y]]": "ä&b"})) == [b["id"]]
+    assert ids(client.get("/jobs?metadata[team]=vision&limit=1")) == [b["id"]]
+    assert ids(client.get(f"/jobs?metadata[team]=vision&after={b['id']}")) == [a["id"]]
+    assert ids(client.get("/jobs?metadata[nobody]=has")) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["metadata=x", "metadata.team=x", "metadata[]=x", "metadata[a]=1&metadata[a]=1", "metadata[a]=%00",
+     "metadata[%0a]=1", f"metadata[{'k' * 65}]=1", f"metadata[k]={'v' * 513}", "created_after=yesterday",
+     "&".join(f"metadata[{n}]=1" for n in range(17)),
+     "created_after=2026-01-31T00:00:00", "created_before=0001-01-01T00:00:00%2B05:00", "status=done"],
+)  # fmt: skip
+def test_filters_that_cannot_be_meant(client: TestClient, problem: Callable[..., Any], query: str) -> None:
+    body = problem(client.get(f"/jobs?{query}"), 422, "validation_failed")
+    assert body["errors"][0]["field"].startswith(query[:6])
+
+
+def test_instants_filter(client: TestClient, submit: Callable[..., Any]) -> None:
+    old, new = submit(), submit()
+    at = new["created_at"]
+    assert ids(client.get("/jobs", params={"created_after": at})) == [new["id"]]
+    assert ids(client.get("/jobs", params={"created_before": at})) == [old["id"]]
 
 
 def test_places_in_the_queue(client: TestClient, submit: Callable[..., Any], worker: Any) -> None:

@@ -1,5 +1,6 @@
 """The commands that show, steer and fetch what is there."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,67 @@ def test_a_folder_that_is_not_there_yet(run: Run, server: Any, tmp_path: Path) -
     server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
     assert run("download", "job_1", "--to", f"{tmp_path}/models/")[0] == 0
     assert (tmp_path / "models/job_1-last.pth").read_bytes() == b"weights"
+
+
+# -- editing -------------------------------------------------------------------------------------
+
+
+def test_list_by_metadata(run: Run, server: Any) -> None:
+    server.routes["GET /jobs"] = server.page([JOB])
+    assert run("list", "--metadata", "team=vision", "--metadata", "run=a=b")[0] == 0
+    asked = dict(server.requests[0].url.params)
+    assert (asked["metadata[team]"], asked["metadata[run]"]) == ("vision", "a=b")
+    assert run("list", "--metadata", "team")[0] == 2
+
+
+def test_clone(run: Run, server: Any, tmp_path: Path) -> None:
+    server.routes["GET /jobs"] = server.page([JOB])
+    server.routes["POST /jobs/job_1/clone"] = {
+        **JOB,
+        "id": "job_2",
+        "status": "queued",
+        "warnings": ["Careful."],
+    }
+    overrides = tmp_path / "overrides.json"
+    overrides.write_text('{"hyperparameters": {"lr": 0.1}, "seed": 1}')
+    code, out, err = run(
+        "clone",
+        "last",
+        str(overrides),
+        "--lr",
+        "0.2",
+        "--set",
+        "model.weights=null",
+        "--set",
+        "model.arch=vit_b_16",
+    )
+    assert code == 0
+    assert "job_2" in out and "Careful." in err
+    expected = {"hyperparameters": {"lr": 0.2}, "seed": 1, "model": {"weights": None, "arch": "vit_b_16"}}
+    assert server.bodies()[-1] == {"overrides": expected}
+    assert server.requests[-1].headers["idempotency-key"]
+    code, out, _ = run("clone", "job_1", "--json")
+    assert json.loads(out)["id"] == "job_2" and server.bodies()[-1] == {"overrides": {}}
+
+
+@pytest.mark.parametrize("wrong", ["seed", "=1", ".lr=1", "a..b=1", "seed.x=1"])
+def test_clone_with_settings_that_name_nothing(run: Run, wrong: str) -> None:
+    code, _, err = run("clone", "job_1", "--set", "seed=1", "--set", wrong)
+    assert code == 2 and err.strip()
+
+
+def test_edit(run: Run, server: Any) -> None:
+    server.routes["PATCH /jobs/job_1"] = JOB
+    assert run("edit", "job_1", "--priority", "5", "--metadata", "a=1", "--remove", "b", "--name", "")[0] == 0
+    assert server.bodies() == [{"name": None, "priority": 5, "metadata": {"a": "1", "b": None}}]
+    assert run("edit", "job_1")[0] == 2
+
+
+def test_delete(run: Run, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.routes["DELETE /jobs/job_1"] = lambda request: httpx2.Response(204)
+    code, out, _ = run("delete", "job_1", "--yes")
+    assert code == 0 and "job_1 is deleted" in out
+    assert json.loads(run("delete", "job_1", "--json")[1]) == {"id": "job_1", "deleted": True}
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run("delete", "job_1")[0] == 1, "nobody is there to say yes"
+    assert [request.method for request in server.requests] == ["DELETE", "DELETE"]

@@ -1,0 +1,81 @@
+"""Places in the queue: the order in which workers would take what waits now, if nothing else happened."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from models.database import Database
+from models.job_store.fence import JobRow
+from models.job_store.lanes import in_lane, lanes
+from models.tables import jobs
+
+#: Places beyond this are not counted: the cost of a page must not grow with the queue.
+COUNTED_PLACES = 1000
+#: Of a lane's jobs behind its front: few at first, since of many lanes only a few jobs are reached.
+_FIRST_ROWS, _MORE_ROWS = 25, 500
+
+
+def queue_places(tx: Connection, db: Database, device: str, rows: Sequence[JobRow]) -> dict[str, int]:
+    """By id, for those of the queued ``rows`` that a worker of ``device`` would reach; 1 is the next one."""
+    wanted = _within_reach(tx, rows)
+    if not wanted:
+        return {}
+    places: dict[str, int] = {}
+    for place, job_id in enumerate(_in_order(tx, db, device), start=1):
+        if job_id in wanted:
+            places[job_id] = place
+        if len(places) == len(wanted) or place == COUNTED_PLACES:
+            break
+    return places
+
+
+def _within_reach(tx: Connection, rows: Sequence[JobRow]) -> set[str]:
+    """Those that have not too many ahead in their own lane: most of a long queue need not be looked for."""
+    wanted: set[str] = set()
+    by_lane: dict[tuple[str, str, int], list[JobRow]] = {}
+    for row in rows:
+        by_lane.setdefault((row.device_class, row.tenant_id, row.priority), []).append(row)
+    for of_lane in by_lane.values():
+        queued = select(jobs.c.id).where(*in_lane(jobs, of_lane[0])).order_by(jobs.c.id)
+        beyond = tx.execute(queued.offset(COUNTED_PLACES).limit(1)).scalar()
+        wanted |= {row.id for row in of_lane if beyond is None or row.id < beyond}
+    return wanted
+
+
+def _in_order(tx: Connection, db: Database, device: str) -> Iterator[str]:
+    """The rule of :mod:`models.job_store.lanes`, told on as if each job ran that was named before.
+
+    A lane's level falls to its own priority with its first job, and its tenant has one more running; both
+    only set lanes back, so that an entry of the heap that is out of date can be put where it belongs now.
+    """
+    waiting = tx.execute(lanes(db.is_sqlite), {"device": device, **db.clock_values()}).all()
+    running = {lane.tenant_id: lane.num_running for lane in waiting}
+    heap = [(-lane.level, lane.num_running, lane.front, number) for number, lane in enumerate(waiting)]
+    rest = [_behind_front(tx, lane) for lane in waiting]
+    heapq.heapify(heap)
+    while heap:
+        level, num_running, job_id, number = heap[0]
+        lane = waiting[number]
+        if num_running != running[lane.tenant_id]:
+            heapq.heapreplace(heap, (level, running[lane.tenant_id], job_id, number))
+            continue
+        yield job_id
+        running[lane.tenant_id] += 1
+        following = next(rest[number], None)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (-lane.priority, running[lane.tenant_id], following, number))
+
+
+def _behind_front(tx: Connection, lane: Any) -> Iterator[str]:
+    after, size = lane.front, _FIRST_ROWS
+    while True:
+        queued = select(jobs.c.id).where(*in_lane(jobs, lane), jobs.c.id > after)
+        ids = list(tx.execute(queued.order_by(jobs.c.id).limit(size)).scalars())
+        yield from ids
+        if len(ids) < size:
+            return
+        after, size = ids[-1], _MORE_ROWS
