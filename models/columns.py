@@ -1,9 +1,18 @@
-"""What columns hold alike on both databases, and rules for their values."""
+"""What columns hold alike on both databases, rules for their values, and names for those rules."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect, String, TypeDecorator
+
+#: What constraints and indexes are called, so that a later migration can change each.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 Id = String(64)
 Json = JSON(none_as_null=True)  # None is NULL, not the JSON text "null"

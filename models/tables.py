@@ -18,18 +18,11 @@ from sqlalchemy import (
     true,
 )
 
-from models.columns import Id, Instant, Json, one_of
+from models.columns import NAMES, Id, Instant, Json, one_of
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
+from models.stream_table import stream_table
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+metadata = MetaData(naming_convention=NAMES)
 
 jobs = Table(
     "jobs",
@@ -98,6 +91,7 @@ jobs = Table(
     Column("dataset", Json),
     # Instants
     Column("event_count", Integer, nullable=False, server_default="0"),
+    Column("stream_count", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("queued_at", Instant, nullable=False),
     Column("exact_until", Float, nullable=False),  # unix seconds; then a worker of other numerics may claim
@@ -241,6 +235,8 @@ events = Table(
     Column("created_at", Instant, nullable=False),
     Column("idempotency_key", Id),  # of what no other row would show, if it were told a second time
 )
+
+stream = stream_table(metadata)
 
 workers = Table(
     "workers",

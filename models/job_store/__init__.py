@@ -31,6 +31,7 @@ from models.job_store.fleet import (
     worker_beat,
     worker_stopped,
 )
+from models.job_store.following import News, stream_news
 from models.job_store.idempotency import Replay, begin_request, complete_request, forget_request
 from models.job_store.overview import Overview, overview
 from models.job_store.progress import (
@@ -65,6 +66,7 @@ __all__ = [
     "Claim",
     "Drill",
     "Fence",
+    "News",
     "Overview",
     "Position",
     "RecordedFiles",
@@ -118,6 +120,7 @@ __all__ = [
     "seconds_between_failures",
     "statistics",
     "step_metrics",
+    "stream_news",
     "trainer_started",
     "unheard_claim",
     "worker_beat",
