@@ -12,6 +12,7 @@ from api.authentication import Authentication
 from api.dependencies import Services
 from api.routes import router
 from api.store_health import StoreHealth
+from api.streams import Streams
 from api.whole_files import WholeFiles
 from models.database import Database
 from models.queue import Doorbell
@@ -35,12 +36,17 @@ def create_app(settings: Settings) -> FastAPI:
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
-        app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
+        streams = Streams(db)
+        app.state.services = Services(
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, streams
+        )
         reconciler.start()
         try:
             yield
         finally:
             # What calls others stops before what it calls.
+            streams.end_all()
+            await anyio.to_thread.run_sync(streams.close)
             await anyio.to_thread.run_sync(reconciler.stop)
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()

@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from api.store_health import StoreHealth
+from api.streams import Streams
 from api.whole_files import WholeFiles
 from models.database import Database
 from models.errors import NotFound
@@ -42,6 +43,7 @@ class Services:
     store_health: StoreHealth
     doorbell: Bell
     whole_files: WholeFiles
+    streams: Streams
 
 
 async def _services(request: Request) -> Services:

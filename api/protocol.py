@@ -1,4 +1,7 @@
-"""Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever."""
+"""Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever.
+
+Requests can break theirs: `scope["state"]["abort"]`.
+"""
 
 import asyncio
 from typing import Any
@@ -19,6 +22,8 @@ class HeaderDeadline(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # For answers without end: `close` alone waits until the client has taken what is on its way.
+        self.app_state = {**self.app_state, "abort": transport.abort}
         self._watch()
 
     def data_received(self, data: bytes) -> None:

@@ -12,11 +12,12 @@ from api.routes import (
     metrics,
     prometheus,
     requests,
+    stream,
     workers,
 )
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, requests, metrics, history, stream, downloads, drills, workers, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)
