@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.authentication import is_loopback
 from api.protocol import HeaderDeadline
+from api.server import Server
 from models.errors import PerdureError
 from models.logs import configure_logs
 from models.settings import load_settings
@@ -64,7 +65,11 @@ def _serve() -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+
+    def end_streams() -> None:
+        app.state.services.streams.end_all()  # made by the lifespan, so not known before
+
+    Server(config, on_shutdown=end_streams).run(sockets=[listener])
     return 0
 
 

@@ -13,6 +13,7 @@ from api.clearing import Clearing
 from api.dependencies import Services
 from api.routes import router
 from api.store_health import StoreHealth
+from api.streams import Streams
 from api.whole_files import WholeFiles
 from models.database import Database
 from models.queue import Doorbell
@@ -37,8 +38,9 @@ def create_app(settings: Settings) -> FastAPI:
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
         clearing = Clearing(db, storage)
+        streams = Streams(db)
         app.state.services = Services(
-            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing, streams
         )
         reconciler.start()
         clearing.start()
@@ -46,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             # What calls others stops before what it calls.
+            streams.end_all()
+            await anyio.to_thread.run_sync(streams.close)
             await anyio.to_thread.run_sync(clearing.stop)
             await anyio.to_thread.run_sync(reconciler.stop)
             await anyio.to_thread.run_sync(whole_files.close)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from api.clearing import Clearing
 from api.store_health import StoreHealth
+from api.streams import Streams
 from api.whole_files import WholeFiles
 from models.database import Database
 from models.errors import NotFound
@@ -44,6 +45,7 @@ class Services:
     doorbell: Bell
     whole_files: WholeFiles
     clearing: Clearing
+    streams: Streams
 
 
 async def _services(request: Request) -> Services:

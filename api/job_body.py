@@ -94,7 +94,7 @@ def _body(row: JobRow, around: Overview, now: datetime) -> JobBody:
 
 def _links(job_id: str) -> dict[str, str]:
     own = f"/jobs/{job_id}"
-    below = ("metrics", "events", "attempts", "checkpoints", "drills", "logs", "model")
+    below = ("metrics", "events", "stream", "attempts", "checkpoints", "drills", "logs", "model")
     return {"self": own, **{name: f"{own}/{name}" for name in below}}
 
 

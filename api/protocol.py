@@ -1,6 +1,7 @@
 """Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever.
 
-What is no HTTP is refused as a problem, like everything else.
+What is no HTTP is refused as a problem, like everything else. Requests can break their connection:
+`scope["state"]["abort"]`.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ class HeaderDeadline(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # For answers without end: `close` alone waits until the client has taken what is on its way.
+        self.app_state = {**self.app_state, "abort": transport.abort}
         self._watch()
 
     def data_received(self, data: bytes) -> None:

@@ -87,6 +87,36 @@ class EventType(StrEnum):
     DRILL_CARRIED_OUT = "drill.carried_out"  #: recorded right before the worker does it
 
 
+#: Events after which a job has another status, or was asked to take one.
+MOVES = frozenset(
+    {
+        EventType.CREATED,
+        EventType.CLAIMED,
+        EventType.RELEASED,
+        EventType.EXPIRED,
+        EventType.SUCCEEDED,
+        EventType.FAILED,
+        EventType.PAUSED,
+        EventType.CANCELLED,
+        EventType.RESUMED,
+        EventType.RETRIED,
+        EventType.EXTENDED,
+        EventType.CANCEL_REQUESTED,
+        EventType.PAUSE_REQUESTED,
+    }
+)
+
+
+class StreamKind(StrEnum):
+    """What is told of a job as it happens, in one order."""
+
+    METRIC = "metric"  #: an epoch is sealed, or steps are done
+    STATUS = "status"  #: the job has another status, or was asked to take one
+    ATTEMPT = "attempt"  #: one begins, does its first step, or ends
+    CHECKPOINT = "checkpoint"  #: one is committed, pruned or quarantined
+    EVENT = "event"  #: a line of the audit trail
+
+
 class Phase(StrEnum):
     """What a trainer is doing; each phase counts its own progress and has its own stall limit."""
 

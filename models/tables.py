@@ -19,11 +19,12 @@ from sqlalchemy import (
 
 from models.columns import Id, Instant, Json, metadata, one_of
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
+from models.stream_table import stream
 from models.tables_beside_jobs import deleted_jobs, job_metadata
 
 __all__ = [
     "attempts", "checkpoints", "deleted_jobs", "drills", "epoch_metrics", "events", "idempotency_keys",
-    "job_metadata", "jobs", "metadata", "step_metrics", "workers",
+    "job_metadata", "jobs", "metadata", "step_metrics", "stream", "workers",
 ]  # fmt: skip
 
 jobs = Table(
@@ -93,6 +94,7 @@ jobs = Table(
     Column("dataset", Json),
     # Instants
     Column("event_count", Integer, nullable=False, server_default="0"),
+    Column("stream_count", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("queued_at", Instant, nullable=False),
     Column("exact_until", Float, nullable=False),  # unix seconds; then a worker of other numerics may claim
@@ -233,6 +235,7 @@ events = Table(
     Column("created_at", Instant, nullable=False),
     Column("idempotency_key", Id),  # of what no other row would show, if it were told a second time
 )
+
 
 workers = Table(
     "workers",

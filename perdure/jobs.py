@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from perdure import stream as streams
 from perdure.downloads import download
 from perdure.errors import NotFoundError, WaitTimeoutError
 from perdure.pages import rows
@@ -102,6 +103,25 @@ class Jobs:
         """Every recorded checkpoint, pruned and quarantined ones included."""
         for row in self._rows(_path(job_id, "checkpoints"), {}, page_size=100):
             yield Checkpoint.model_validate(row)
+
+    def stream(
+        self,
+        job_id: str,
+        *,
+        after: int | None = None,
+        patience_seconds: float = 120.0,
+        on_away: Callable[[str], object] = lambda reason: None,
+    ) -> Iterator[streams.StreamEvent]:
+        """What happens to a job, as it happens, each time once, until it is finished.
+
+        Begins with the job as it stands; ``after=0`` with everything that happened before, another number
+        with what came after that event. Connections that end are made anew, with jitter; ``on_away`` hears
+        why. Raises ServerUnreachableError after ``patience_seconds`` without a server, NotFoundError.
+        """
+        return streams.follow(
+            self._transport, _path(job_id, "stream"),
+            after=after, patience_seconds=patience_seconds, on_away=on_away,
+        )  # fmt: skip
 
     def drills(self, job_id: str) -> Iterator[Drill]:
         """What was broken on purpose, oldest first, each with what it cost."""

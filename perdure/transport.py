@@ -42,6 +42,7 @@ class Transport:
     ) -> None:
         self.url = url.rstrip("/")
         self.retry_seconds = retry_seconds
+        self._timeout_seconds = timeout_seconds
         headers = {"Accept": "application/json", "User-Agent": "perdure-client"}
         if api_key:
             if not (api_key.isascii() and api_key.isprintable()):
@@ -67,7 +68,7 @@ class Transport:
         try:
             return self._http.get(path)
         except httpx2.TransportError as error:
-            raise ServerUnreachableError(self.url, _reason(error)) from error
+            raise ServerUnreachableError(self.url, reason_of(error)) from error
 
     def post(
         self,
@@ -99,7 +100,7 @@ class Transport:
                     response = self._http.request(method, path, **_without_nulls(options))
                     raise_for_problem(response)
         except httpx2.TransportError as error:
-            raise ServerUnreachableError(self.url, _reason(error)) from error
+            raise ServerUnreachableError(self.url, reason_of(error)) from error
         except (httpx2.InvalidURL, UnicodeEncodeError) as error:
             raise UsageError(f"This cannot be asked for: {error}.") from error
         return response
@@ -123,10 +124,18 @@ class Transport:
         path: str,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        silence_seconds: float | None = None,
     ) -> Iterator[httpx2.Response]:
-        """An open response whose body is read piece by piece; a single try."""
+        """An open response whose body is read piece by piece; a single try.
+
+        ``silence_seconds``: how long the server may say nothing, where that is more than for an answer.
+        """
         accepting = {"Accept": "*/*", **(headers or {})}
-        with self._http.stream("GET", path, params=_clean(params), headers=accepting) as response:
+        timeout = httpx2.Timeout(self._timeout_seconds, read=silence_seconds or self._timeout_seconds)
+        with self._http.stream(
+            "GET", path, params=_clean(params), headers=accepting, timeout=timeout
+        ) as response:
             if response.is_error:
                 response.read()
             raise_for_problem(response)
@@ -196,7 +205,8 @@ def _seconds(header: str | None) -> float | None:
         return None
 
 
-def _reason(error: httpx2.TransportError) -> str:
+def reason_of(error: httpx2.TransportError) -> str:
+    """In few words, for a person."""
     if isinstance(error, httpx2.ConnectError):
         return "connection refused" if "refused" in str(error) else str(error) or "cannot connect"
     if isinstance(error, httpx2.TimeoutException):

@@ -140,6 +140,31 @@ class StepMetrics(Answer):
     recorded_at: datetime | None = None
 
 
+class StepBatch(Answer):
+    """Steps that were done since the batch before; steps that were told before are replaced."""
+
+    step: int  #: the last one
+    epoch: int | None = None
+    attempt: int | None = None
+    recorded_at: datetime | None = None
+    rows: list[StepMetrics] = []
+
+
+class JobStatus(Answer):
+    """A change of a job's status, or of what was asked of it."""
+
+    status: str
+    final: bool = False  #: finished: nothing follows, unless somebody asks for it
+    attempt: int = 0
+    recoveries: int = 0
+    cancel_requested: bool = False
+    pause_requested: bool = False
+    error: JobError | None = None
+    weights_sha256: str | None = None
+    recorded_at: datetime | None = None
+    job: Job | None = None  #: in the first event of a stream that began without a number
+
+
 class Attempt(Answer):
     """One line of the ledger: who ran the job, from where, and why that ended."""
 

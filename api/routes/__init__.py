@@ -13,11 +13,13 @@ from api.routes import (
     metrics,
     prometheus,
     requests,
+    stream,
     workers,
 )
 
 router = APIRouter()
 for part in (
-    jobs, editing, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, editing, requests, metrics, history, stream, downloads, drills, workers, catalogue, health,
+    prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -33,6 +33,7 @@ from models.job_store.fleet import (
     worker_beat,
     worker_stopped,
 )
+from models.job_store.following import News, stream_news
 from models.job_store.idempotency import Replay, begin_request, complete_request, forget_request
 from models.job_store.listing import claimable_classes, list_jobs
 from models.job_store.overview import Overview, overview
@@ -67,6 +68,7 @@ __all__ = [
     "Claim",
     "Drill",
     "Fence",
+    "News",
     "Overview",
     "Position",
     "RecordedFiles",
@@ -124,6 +126,7 @@ __all__ = [
     "seconds_between_failures",
     "statistics",
     "step_metrics",
+    "stream_news",
     "trainer_started",
     "unheard_claim",
     "worker_beat",

@@ -13,6 +13,7 @@ from models.job_store.claims import committed_checkpoints
 from models.job_store.fence import Fence, JobRow, Requests, holding, record
 from models.job_store.progress import insert_or_replace, put_step_rows, tell_mismatch
 from models.job_store.standing import best_epoch, end_to_go_back_to
+from models.job_store.stream import Line, checkpoint_line, epoch_line
 from models.tables import checkpoints, epoch_metrics, jobs
 
 #: What an epoch gives again, to the last bit, when it is trained again.
@@ -54,17 +55,18 @@ def commit_checkpoint(
         asked = Requests.of(job)
         if tx.execute(select(checkpoints.c.id).where(checkpoints.c.id == checkpoint["id"])).first():
             return Committed(asked, [])
-        tx.execute(
-            insert(checkpoints).values(
-                **checkpoint, job_id=job.id, attempt=job.attempt, status="committed", created_at=db.now()
-            )
-        )
-        put_step_rows(tx, db, job, step_rows)
+        committed = tx.execute(
+            insert(checkpoints)
+            .values(**checkpoint, job_id=job.id, attempt=job.attempt, status="committed", created_at=db.now())
+            .returning(checkpoints)
+        ).one()
+        told = put_step_rows(tx, db, job, step_rows)
         if epoch_rows:
             stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
             stamped = [{**row, **stamp} for row in epoch_rows]
             _expect_equal_epochs(tx, db, job, epoch_rows)
             insert_or_replace(tx, db, epoch_metrics, ["job_id", "epoch"], stamped)
+            told += _sealed_epochs(tx, job, epoch_rows)
         step = checkpoint["step"]
         progressed = step > job.highest_committed_step
         tx.execute(
@@ -86,6 +88,7 @@ def commit_checkpoint(
             f"Epoch {checkpoint['epoch']}, step {step}, {checkpoint['size_bytes'] / 1e6:.1f} MB.",
             attempt=job.attempt, checkpoint_id=checkpoint["id"], epoch=checkpoint["epoch"], step=step,
             stall_seconds=round(stall_seconds, 4), write_seconds=round(write_seconds, 4),
+            told=[*told, checkpoint_line(committed)],
         )  # fmt: skip
         return Committed(asked, _prune(tx, db, job, keep_last))
 
@@ -105,8 +108,9 @@ def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: st
                 checkpoints.c.status == "committed",
             )
             .values(status="quarantined")
-        )
-        if quarantined.rowcount == 0:
+            .returning(checkpoints)
+        ).one_or_none()
+        if quarantined is None:
             return
         committed = tx.execute(
             select(func.coalesce(func.max(checkpoints.c.step), 0)).where(
@@ -117,6 +121,7 @@ def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: st
         record(
             tx, db, job.id, EventType.CHECKPOINT_QUARANTINED, reason,
             attempt=job.attempt, checkpoint_id=checkpoint_id, committed_step=committed,
+            told=[checkpoint_line(quarantined)],
         )  # fmt: skip
 
 
@@ -133,6 +138,13 @@ def recorded_files(db: Database, fence: Fence) -> RecordedFiles:
         ).all()
     paths = frozenset(path for row in rows for path in row if path is not None)
     return RecordedFiles(paths, committed_step)
+
+
+def _sealed_epochs(tx: Connection, job: JobRow, epoch_rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    sealed = select(epoch_metrics).where(
+        epoch_metrics.c.job_id == job.id, epoch_metrics.c.epoch.in_([row["epoch"] for row in epoch_rows])
+    )
+    return [epoch_line(row) for row in tx.execute(sealed.order_by(epoch_metrics.c.epoch))]
 
 
 def _expect_equal_epochs(
@@ -174,13 +186,15 @@ def _prune(tx: Connection, db: Database, job: JobRow, keep_last: int) -> list[st
         kept |= {end.id} if end else set()
     surplus = [row for row in committed[keep_last:] if row.id not in kept]
     if surplus:
-        tx.execute(
+        pruned = tx.execute(
             update(checkpoints)
             .where(checkpoints.c.id.in_([row.id for row in surplus]))
             .values(status="pruned")
+            .returning(checkpoints)
         )
         record(
             tx, db, job.id, EventType.CHECKPOINT_PRUNED, f"{len(surplus)} older checkpoints let go.",
             attempt=job.attempt, checkpoint_ids=[row.id for row in surplus],
+            told=[checkpoint_line(row) for row in pruned],
         )  # fmt: skip
     return [row.path for row in surplus]

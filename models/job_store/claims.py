@@ -28,6 +28,7 @@ from models.host import Owner
 from models.job_state import EventType, JobStatus
 from models.job_store.fence import Fence, JobRow, record
 from models.job_store.lanes import Condition, in_lane, lanes
+from models.job_store.stream import Line, attempt_line
 from models.tables import attempts, checkpoints, jobs
 
 
@@ -76,8 +77,8 @@ def claim(
         record(
             tx, db, job.id, EventType.CLAIMED, f"Claimed by {owner.worker_id} on {owner.host}.",
             attempt=job.attempt, worker_id=owner.worker_id, host=owner.host,
+            told=[open_attempt(tx, db, job, device)],
         )  # fmt: skip
-        open_attempt(tx, db, job, device)
         return Claim(Fence(job.id, job.attempt), job, committed_checkpoints(tx, job.id))
 
 
@@ -180,10 +181,11 @@ def unheard_claim(db: Database, owner: Owner, lease_seconds: float) -> Claim | N
         return Claim(Fence(job.id, job.attempt), job, committed_checkpoints(tx, job.id))
 
 
-def open_attempt(tx: Connection, db: Database, job: JobRow, device: str) -> None:
-    """A line in the ledger for the attempt that ``job`` now carries."""
-    tx.execute(
-        insert(attempts).values(
+def open_attempt(tx: Connection, db: Database, job: JobRow, device: str) -> Line:
+    """A line in the ledger for the attempt that ``job`` now carries, and one that tells of it."""
+    opened = tx.execute(
+        insert(attempts)
+        .values(
             job_id=job.id,
             attempt=job.attempt,
             worker_id=job.worker_id,
@@ -192,7 +194,9 @@ def open_attempt(tx: Connection, db: Database, job: JobRow, device: str) -> None
             device=device,
             started_at=db.now(),
         )
+        .returning(attempts)
     )
+    return attempt_line(opened.one())
 
 
 def committed_checkpoints(tx: Connection, job_id: str) -> list[JobRow]:

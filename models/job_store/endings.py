@@ -10,6 +10,7 @@ from models.host import ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
 from models.job_store.fence import Fence, JobRow, holding, record, storable
 from models.job_store.standing import best_epoch, drop_metrics_beyond
+from models.job_store.stream import Line, attempt_line
 from models.tables import attempts, jobs, workers
 
 #: Worker losses without progress after which a job is held to be what kills them.
@@ -43,7 +44,8 @@ def finish(db: Database, fence: Fence, weights_sha256: str, *, stopped_early: bo
         drop_metrics_beyond(tx, job.id, job.committed_step)
         leave(
             tx, db, job, JobStatus.SUCCEEDED, EndCause.FINISHED, message,
-            weights_sha256=weights_sha256, epochs_done=job.epochs_done, **best_epoch(tx, job.id),
+            weights_sha256=weights_sha256, epochs_done=job.epochs_done, step=job.committed_step,
+            **best_epoch(tx, job.id),
         )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def leave(
     **values: Any,
 ) -> None:
     """Give the lease back and close the ledger's line; the caller holds the job's row."""
-    close_attempt(tx, db, job, cause, message, detection_seconds)
+    closed = close_attempt(tx, db, job, cause, message, detection_seconds)
     if to == JobStatus.FAILED and error is not None:
         values |= {"error_code": error[0], "error_message": storable(error[1])}
     if to == JobStatus.QUEUED:
@@ -136,7 +138,10 @@ def leave(
             **values,
         )
     )
-    record(tx, db, job.id, event or _EVENT_OF[to], message, attempt=job.attempt, cause=str(cause))
+    record(
+        tx, db, job.id, event or _EVENT_OF[to], message,
+        attempt=job.attempt, cause=str(cause), step=values.get("step", job.step), told=[closed],
+    )  # fmt: skip
 
 
 def _expire(db: Database, fence: Fence, found_dead: bool, lease_seconds: float) -> bool:
@@ -208,8 +213,9 @@ def was_drilled(tx: Connection, job: JobRow) -> bool:
 
 def close_attempt(
     tx: Connection, db: Database, job: JobRow, cause: EndCause, detail: str, detection_seconds: float | None
-) -> None:
-    tx.execute(
+) -> Line:
+    """The ledger's line of the present attempt is complete; what tells of it."""
+    closed = tx.execute(
         update(attempts)
         .where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
         .values(
@@ -218,7 +224,9 @@ def close_attempt(
             end_detail=storable(detail),
             detection_seconds=detection_seconds,
         )
+        .returning(attempts)
     )
+    return attempt_line(closed.one())
 
 
 def attempt_seconds(tx: Connection, job: JobRow) -> float:

@@ -1,5 +1,6 @@
 """The fence that every write of a worker passes, and the audit trail that every transition leaves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, upd
 
 from models.database import Database
 from models.errors import LeaseLost, NotFound
-from models.job_state import EventType, JobStatus
+from models.job_state import MOVES, EventType, JobStatus
+from models.job_store.stream import STATUS_COLUMNS, Line, append, event_line, status_line
 from models.tables import events, jobs
 
 JobRow = Row[Any]
@@ -71,27 +73,37 @@ def record(
     *,
     attempt: int,
     idempotency_key: str | None = None,
+    told: Sequence[Line] = (),
     **data: Any,
 ) -> None:
-    """Append to the job's trail. The number comes from the job's row, which the caller has locked."""
-    sequence = tx.execute(
+    """Append to the job's trail. The number comes from the job's row, which the caller has locked.
+
+    The stream gets ``told``, what else the transaction did; then the event; last the job's new status.
+    """
+    moves = kind in MOVES
+    job = tx.execute(
         update(jobs)
         .where(jobs.c.id == job_id)
-        .values(event_count=jobs.c.event_count + 1)
-        .returning(jobs.c.event_count)
-    ).scalar_one()
-    tx.execute(
-        insert(events).values(
-            job_id=job_id,
-            sequence=sequence,
-            type=str(kind),
-            attempt=attempt,
-            message=storable(message),
-            data=data,
-            idempotency_key=idempotency_key,
-            created_at=db.now(),
+        .values(
+            event_count=jobs.c.event_count + 1,
+            stream_count=jobs.c.stream_count + (len(told) + 1 + moves),
         )
-    )
+        .returning(jobs.c.event_count, jobs.c.stream_count, *STATUS_COLUMNS)
+    ).one()
+    event = {
+        "sequence": job.event_count,
+        "type": str(kind),
+        "attempt": attempt,
+        "message": storable(message),
+        "data": data,
+    }
+    created_at = tx.execute(
+        insert(events)
+        .values(**event, job_id=job_id, idempotency_key=idempotency_key, created_at=db.now())
+        .returning(events.c.created_at)
+    ).scalar_one()
+    lines = [*told, event_line(event | {"created_at": created_at}), *([status_line(job)] if moves else [])]
+    append(tx, db, job_id, job.stream_count, lines)
 
 
 def storable(text: str) -> str:

@@ -12,6 +12,7 @@ from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import FAILURES, EventType
 from models.job_store.fence import ASKED, Fence, JobRow, Requests, holding, record
+from models.job_store.stream import Line, append, attempt_line, steps_line, tell
 from models.tables import attempts, events, jobs, step_metrics
 
 #: Rows of one upsert; SQLite allows 32 766 bound values a statement.
@@ -155,7 +156,8 @@ def first_step(db: Database, fence: Fence) -> None:
             )
         ).scalar_one_or_none()
         restart = None if before is None else (now - before).total_seconds()
-        _update_attempt(tx, fence, first_step_at=now, restart_seconds=restart)
+        attempt = _update_attempt(tx, fence, first_step_at=now, restart_seconds=restart)
+        tell(tx, db, fence.job_id, [attempt_line(attempt)])
 
 
 def record_progress(db: Database, fence: Fence, position: Position) -> Requests:
@@ -176,8 +178,9 @@ def record_metrics(
     """Step rows with the progress that they prove; a replayed row replaces its predecessor."""
     with db.writing() as tx:
         job = holding(tx, fence)
-        put_step_rows(tx, db, job, rows)
-        asked = tx.execute(_progress(fence, position)).one()
+        told = put_step_rows(tx, db, job, rows)
+        asked = tx.execute(_progress(fence, position, len(told))).one()
+        append(tx, db, job.id, asked.stream_count, told)
     return Requests.of(asked)
 
 
@@ -195,19 +198,23 @@ def record_event(db: Database, fence: Fence, key: str, kind: EventType, message:
             )  # fmt: skip
 
 
-def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert or replace; a number that comes out differently the second time is told, never hidden."""
+def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Insert or replace; a number that comes out differently the second time is told, never hidden.
+
+    Answers what the caller is to tell: nothing of rows that the same attempt has stored before.
+    """
     if not rows:
-        return
-    before = {
-        row.step: row.loss
+        return []
+    stored = {
+        row.step: row
         for row in tx.execute(
-            select(step_metrics.c.step, step_metrics.c.loss).where(
+            select(step_metrics.c.step, step_metrics.c.loss, step_metrics.c.attempt).where(
                 step_metrics.c.job_id == job.id,
                 step_metrics.c.step.between(rows[0]["step"], rows[-1]["step"]),
             )
         )
     }
+    before = {step: row.loss for step, row in stored.items()}
     different = [r for r in rows if r["step"] in before and before[r["step"]] != r["loss"]]
     if different and job.exact:
         first = different[0]
@@ -220,6 +227,9 @@ def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapp
     stamped = [{**row, **stamp, "is_finite": row["loss"] is not None} for row in rows]
     for start in range(0, len(stamped), _ROWS_AT_ONCE):
         insert_or_replace(tx, db, step_metrics, ["job_id", "step"], stamped[start : start + _ROWS_AT_ONCE])
+    mine = {step for step, row in stored.items() if row.attempt == job.attempt}
+    news = [r for r in rows if r["step"] not in mine or before[r["step"]] != r["loss"]]
+    return [steps_line(news, job.attempt)] if news else []
 
 
 def tell_mismatch(tx: Connection, db: Database, job: JobRow, message: str, **data: Any) -> None:
@@ -246,20 +256,27 @@ def _is_told(tx: Connection, fence: Fence, by: ColumnElement[bool]) -> bool:
     return tx.execute(select(events.c.sequence).where(mine, by).limit(1)).first() is not None
 
 
-def _progress(fence: Fence, position: Position) -> Any:
+def _progress(fence: Fence, position: Position, num_told: int = 0) -> Any:
     # Until the trainer is prepared it stands at no step; the last known one stays.
     reached = {} if position.step is None else {"step": position.step, "epochs_done": position.epochs_done}
     return (
         update(jobs)
         .where(fence.holds)
-        .values(phase=position.phase, phase_done=position.done, phase_total=position.total, **reached)
-        .returning(*ASKED)
+        .values(
+            phase=position.phase,
+            phase_done=position.done,
+            phase_total=position.total,
+            stream_count=jobs.c.stream_count + num_told,
+            **reached,
+        )
+        .returning(*ASKED, jobs.c.stream_count)
     )
 
 
-def _update_attempt(tx: Connection, fence: Fence, **values: Any) -> None:
-    tx.execute(
+def _update_attempt(tx: Connection, fence: Fence, **values: Any) -> JobRow:
+    return tx.execute(
         update(attempts)
         .where(attempts.c.job_id == fence.job_id, attempts.c.attempt == fence.attempt)
         .values(**values)
-    )
+        .returning(attempts)
+    ).one()

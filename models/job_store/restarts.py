@@ -1,5 +1,6 @@
 """How a worker goes on with its job on the spot, under the next attempt: ``running`` to ``running``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from models.job_state import EndCause, EventType, JobStatus
 from models.job_store.claims import committed_checkpoints, open_attempt
 from models.job_store.endings import CAUSE_OF, attempt_seconds, close_attempt, leave, settled, was_drilled
 from models.job_store.fence import Fence, JobRow, holding, record
+from models.job_store.stream import Line
 from models.tables import jobs
 
 
@@ -90,10 +92,11 @@ def next_attempt(
     device: str,
     detection_seconds: float | None,
     lease_seconds: float,
+    told: Sequence[Line] = (),
     **values: Any,
 ) -> Restarted:
     """Close a line of the ledger and open the next, under the same lease; the caller holds the job's row."""
-    close_attempt(tx, db, job, cause, detail, detection_seconds)
+    closed = close_attempt(tx, db, job, cause, detail, detection_seconds)
     renewed = tx.execute(
         update(jobs)
         .where(jobs.c.id == job.id)
@@ -108,6 +111,8 @@ def next_attempt(
         )
         .returning(jobs)
     ).one()
-    record(tx, db, job.id, event, detail, attempt=renewed.attempt, cause=str(cause))
-    open_attempt(tx, db, renewed, device)
+    record(
+        tx, db, job.id, event, detail, attempt=renewed.attempt, cause=str(cause), step=renewed.step,
+        told=[closed, *told, open_attempt(tx, db, renewed, device)],
+    )  # fmt: skip
     return Restarted(Fence(job.id, renewed.attempt), renewed, committed_checkpoints(tx, job.id))

@@ -9,6 +9,7 @@ from models.job_store.endings import CAUSE_OF, leave, settled
 from models.job_store.fence import Fence, JobRow, holding
 from models.job_store.restarts import Restarted, next_attempt
 from models.job_store.standing import best_epoch, drop_metrics_beyond, end_to_go_back_to
+from models.job_store.stream import Line, checkpoint_line
 from models.tables import checkpoints
 
 FACTOR = 0.5
@@ -41,17 +42,20 @@ def roll_back(
         segments[-1]["slowdowns"] = [
             *(segments[-1].get("slowdowns") or ()), {"after_step": step, "factor": FACTOR},
         ]  # fmt: skip
-        _abandon(tx, job, step)
+        told = _abandon(tx, job, step)
         return next_attempt(
             tx, db, job, EndCause.TRAINER_ERROR,
             f"{detail} Back to step {step}, at {FACTOR:g} of the learning rate.",
             event=EventType.ROLLED_BACK, device=device, detection_seconds=0.0, lease_seconds=lease_seconds,
-            segments=segments, step=step, epochs_done=epoch, committed_step=step, **best_epoch(tx, job.id),
+            told=told, segments=segments, step=step, epochs_done=epoch, committed_step=step,
+            **best_epoch(tx, job.id),
         )  # fmt: skip
 
 
-def _abandon(tx: Connection, job: JobRow, step: int) -> None:
+def _abandon(tx: Connection, job: JobRow, step: int) -> list[Line]:
     """What lies beyond belongs to weights that nobody goes on with; its files are cleared away later."""
     beyond = (checkpoints.c.job_id == job.id, checkpoints.c.status == "committed", checkpoints.c.step > step)
-    tx.execute(update(checkpoints).where(*beyond).values(status="pruned"))
+    pruned = tx.execute(update(checkpoints).where(*beyond).values(status="pruned").returning(checkpoints))
+    lines = [checkpoint_line(row) for row in pruned]
     drop_metrics_beyond(tx, job.id, step)
+    return lines

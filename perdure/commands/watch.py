@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415 - the HTTP client is imported when a command needs it, not for `perdure --help`
 
-import time
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from perdure import terminal as t
 from perdure.commands.jobs import job_facts, resolve
 from perdure.commands.options import AsJson, JobId
 from perdure.connection import EXIT_INTERRUPTED, EXIT_JOB_FAILED, connect
-from perdure.errors import ServerUnreachableError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from perdure.following import Change, JobFollower
     from perdure.types import Job
 
-POLL_SECONDS = 0.5
 #: A watch outlives a restart of the server; a server that stays away this long is not coming back.
 PATIENCE_SECONDS = 120.0
 
@@ -53,7 +50,7 @@ def _watch(client: "Perdure", job_id: str) -> "Job":
 
     follower = JobFollower(client, job_id)
     with LiveJob(t.console()) as live:
-        for change in _changes(follower, live.away):
+        for change in _changes(client, follower, live.away):
             if change is not None:
                 live.show(change)
             elif follower.job is not None:
@@ -66,7 +63,7 @@ def _watch_as_json(client: "Perdure", job_id: str) -> "Job":
     from perdure.following import JobFollower
 
     follower = JobFollower(client, job_id)
-    for change in _changes(follower, lambda reason: None):
+    for change in _changes(client, follower, lambda reason: None):
         if change is not None:
             body = {
                 field.name: getattr(change, field.name).model_dump(mode="json") for field in fields(change)
@@ -76,20 +73,14 @@ def _watch_as_json(client: "Perdure", job_id: str) -> "Job":
     return follower.job
 
 
-def _changes(follower: "JobFollower", away: "Callable[[str], object]") -> "Iterator[Change | None]":
-    """Every change until the job rests, and None after each look. The first look has to succeed."""
-    away_since: float | None = None
-    while not follower.is_at_rest:
-        if follower.job is not None:
-            time.sleep(POLL_SECONDS)
-        try:
-            changes = follower.poll()
-        except (ServerUnreachableError, UnavailableError) as error:
-            away_since = away_since or time.monotonic()
-            if follower.job is None or time.monotonic() - away_since > PATIENCE_SECONDS:
-                raise
-            away(getattr(error, "reason", str(error)))
-            continue
-        away_since = None
-        yield from changes
+def _changes(
+    client: "Perdure", follower: "JobFollower", away: "Callable[[str], object]"
+) -> "Iterator[Change | None]":
+    """Every change until the job rests, and None after each event. The first look has to succeed."""
+    told = client.jobs.stream(follower.job_id, patience_seconds=PATIENCE_SECONDS, on_away=away)
+    for event in told:
+        # What is recorded by the time that the first event is here: the next ones may repeat some of it.
+        yield from follower.poll() if follower.job is None else follower.take(event)
         yield None
+        if follower.is_at_rest:
+            return

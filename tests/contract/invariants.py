@@ -1,13 +1,15 @@
 """What holds in a database at any moment, whatever happened before; docs/checkers.md says it in words."""
 
+import math
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from models.database import Database
 from models.job_state import EventType, JobStatus
 from models.job_store.fence import JobRow
-from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics
+from models.tables import attempts, checkpoints, epoch_metrics, events, jobs, step_metrics, stream
 
 Q, R, P = JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED
 S, F, C = JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED
@@ -37,6 +39,7 @@ def check_invariants(db: Database) -> None:
             check_ledger(tx, job)
             check_checkpoints(tx, job)
             check_metrics(tx, job)
+            check_stream(tx, job)
 
 
 def check_trail(tx: Connection, job: JobRow) -> None:
@@ -100,3 +103,53 @@ def check_metrics(tx: Connection, job: JobRow) -> None:
             assert 1 <= row.attempt <= job.attempt
             if table is step_metrics:
                 assert row.is_finite == (row.loss is not None)
+
+
+def check_stream(tx: Connection, job: JobRow) -> None:
+    """Its lines are numbered without gaps; whoever read them all knows what the other tables say."""
+    lines = tx.execute(select(stream).where(stream.c.job_id == job.id).order_by(stream.c.sequence)).all()
+    assert [line.sequence for line in lines] == list(range(1, job.stream_count + 1)), job.id
+    trail = tx.execute(select(events).where(events.c.job_id == job.id).order_by(events.c.sequence)).all()
+    told = [(line.data["sequence"], line.data["type"]) for line in lines if line.kind == "event"]
+    assert told == [(event.sequence, event.type) for event in trail]
+    status = [line.data for line in lines if line.kind == "status"][-1]
+    assert status["status"] == job.status and status["final"] == (job.status in {S, F, C})
+    ledger: dict[int, Any] = {}
+    files: dict[str, str] = {}
+    metrics: dict[str, dict[int, Any]] = {"step": {}, "epoch": {}}
+    for line in lines:
+        match line.kind:
+            case "attempt":
+                ledger[line.data["attempt"]] = line.data["end_cause"]
+            case "checkpoint":
+                files[line.data["id"]] = line.data["status"]
+            case "metric":
+                _learn(metrics, line.data)
+            case "event" if line.data["type"] in {EventType.ROLLED_BACK, EventType.SUCCEEDED}:
+                _forget(metrics, line.data["data"]["step"])
+    rows = {
+        table: tx.execute(select(table).where(table.c.job_id == job.id)).all()
+        for table in (attempts, checkpoints, step_metrics, epoch_metrics)
+    }
+    assert ledger == {row.attempt: row.end_cause for row in rows[attempts]}
+    assert files == {row.id: row.status for row in rows[checkpoints]}
+    assert metrics["step"] == {row.step: (row.step, row.loss, row.attempt) for row in rows[step_metrics]}
+    epochs = {row.epoch: (row.step, _finite(row.val_loss), row.attempt) for row in rows[epoch_metrics]}
+    assert metrics["epoch"] == epochs
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _learn(metrics: dict[str, dict[int, Any]], told: dict[str, Any]) -> None:
+    if told["granularity"] == "epoch":
+        metrics["epoch"][told["epoch"]] = (told["step"], told["val_loss"], told["attempt"])
+    else:
+        rows = [dict(zip(told["columns"], row, strict=True)) for row in told["rows"]]
+        metrics["step"] |= {row["step"]: (row["step"], row["loss"], told["attempt"]) for row in rows}
+
+
+def _forget(metrics: dict[str, dict[int, Any]], beyond: int) -> None:
+    for name, known in metrics.items():
+        metrics[name] = {key: row for key, row in known.items() if row[0] <= beyond}

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from api import answers
+from api import answers, stream_frames
 from api.app import create_app
 from api.problems import STATUS_OF
 from models.job_spec import EarlyStopping, JobSpec
@@ -37,6 +37,7 @@ CONTRACT = {
     "POST /jobs/{job_id}/extend": {202, 404, 409, 422},
     "GET /jobs/{job_id}/metrics": {200, 404},
     "GET /jobs/{job_id}/events": {200, 404},
+    "GET /jobs/{job_id}/stream": {200, 204, 404},
     "GET /jobs/{job_id}/attempts": {200, 404},
     "GET /jobs/{job_id}/checkpoints": {200, 404},
     "GET /jobs/{job_id}/checkpoints/{checkpoint_id}/content": {200, 206, 404, 410},
@@ -150,6 +151,9 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Model", answers.ModelManifest),
         ("## Model", answers.Preprocessing),
         ("## Events", answers.JobEvent),
+        ("## Stream", stream_frames.StatusLine),
+        ("## Stream", stream_frames.StepsLine),
+        ("## Stream", stream_frames.StepOfLine),
         ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),
     ],

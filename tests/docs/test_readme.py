@@ -110,7 +110,9 @@ class Reader:
             until(self._has_succeeded, seconds=120, what=f"{self.job_id} to succeed", every=0.1)
         literal = command.replace("http://127.0.0.1:8000", self.url).replace("JOB_ID", self.job_id)
         output = self._run(["bash", "-c", literal], block)
-        if words[0] == "curl" and output:
+        if any("/stream" in word for word in words):
+            assert '"status":"succeeded","final":true' in output, output[-2000:]
+        elif words[0] == "curl" and output:
             answer = json.loads(output)
             assert "detail" not in answer, f"{block.page.name}:{block.line}: {command}\n{output}"
             if "POST" in words:

@@ -51,9 +51,11 @@ NAMED = [
         "        job = holding(tx, fence)\n        asked", f"        job = {ANY_ATTEMPT}\n        asked",
         ("state machine", "simulation", "fencing"), is_quick=True),
     Bug("no attempt check on metrics", "I1", STORE,
-        "        job = holding(tx, fence)\n        put_step_rows(tx, db, job, rows)\n"
-        "        asked = tx.execute(_progress(fence, position)).one()",
-        f"        job = {ANY_ATTEMPT}\n        put_step_rows(tx, db, job, rows)\n        asked = job",
+        "        job = holding(tx, fence)\n        told = put_step_rows(tx, db, job, rows)\n"
+        "        asked = tx.execute(_progress(fence, position, len(told))).one()\n"
+        "        append(tx, db, job.id, asked.stream_count, told)\n",
+        f"        asked = job = {ANY_ATTEMPT}\n"
+        "        tell(tx, db, job.id, put_step_rows(tx, db, job, rows))\n",
         ("state machine", "simulation", "fencing")),
     Bug("no attempt check on finish", "I1", STORE,
         "        job = holding(tx, fence)\n        message =",

@@ -21,7 +21,8 @@ SPEC: dict[str, Any] = {"dataset": {"path": "flowers"}, "model": {"weights": Non
         ("POST", "/jobs/job_1/extend"), ("GET", "/jobs/job_1/metrics"),
         ("GET", "/jobs/job_1/metrics?format=csv"),
         ("GET", "/jobs/job_1/events"), ("GET", "/jobs/job_1/attempts"), ("GET", "/jobs/job_1/checkpoints"),
-        ("GET", "/jobs/job_1/logs"), ("GET", "/jobs/job_1/model"), ("GET", "/jobs/job_1/model/content"),
+        ("GET", "/jobs/job_1/logs"), ("GET", "/jobs/job_1/stream"), ("GET", "/jobs/job_1/stream?after=0"),
+        ("GET", "/jobs/job_1/model"), ("GET", "/jobs/job_1/model/content"),
         ("GET", "/jobs/job_1/checkpoints/ckpt_1/content"), ("GET", "/workers"), ("GET", "/health/ready"),
     ],
 )  # fmt: skip

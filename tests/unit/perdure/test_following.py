@@ -6,6 +6,8 @@ import httpx2
 
 from perdure import Perdure
 from perdure.following import AttemptEnded, EpochDone, JobFollower, Recovered, StatusChanged
+from perdure.stream import StreamEvent
+from perdure.types import Attempt, EpochMetrics, JobError, JobStatus, StepBatch
 
 
 def attempt(number: int, **fields: Any) -> dict[str, Any]:
@@ -80,3 +82,44 @@ def test_going_on_after_a_pause_is_no_recovery(client: Perdure, server: Any) -> 
     )
     show(server, "running", [paused, attempt(2, first_step_at="2025-01-01T00:01:00Z")], 0, 1)
     assert kinds(JobFollower(client, "j").poll()) == ["StatusChanged"]
+
+
+def test_the_stream_tells_the_same_changes(client: Perdure, server: Any) -> None:
+    follower = JobFollower(client, "j")
+    show(server, "running", [attempt(1, first_step_at="2025-01-01T00:00:01Z")], 1, 2)
+    assert kinds(follower.poll()) == ["EpochDone", "StatusChanged"]
+
+    def take(data: Any) -> list[str]:
+        return kinds(follower.take(StreamEvent(9, "", data)))
+
+    assert take(StepBatch(step=7, epoch=3)) == []
+    assert follower.job is not None and follower.job.progress is not None
+    assert (follower.job.progress.step, follower.job.progress.epoch) == (7, 3)
+    assert take(EpochMetrics(epoch=1)) == [], "known since the first look"
+    assert take(EpochMetrics(epoch=2)) == ["EpochDone"]
+    assert take(EpochMetrics(epoch=2, attempt=2)) == ["EpochDone"], "done again, by another attempt"
+    killed = Attempt(attempt=1, first_step_at="2025-01-01T00:00:01Z", end_cause="trainer_killed")
+    assert take(killed) == ["AttemptEnded"]
+    assert take(killed) == []
+    assert take(Attempt(attempt=2)) == []
+    assert take(Attempt(attempt=2, first_step_at="2025-01-01T00:00:06Z")) == ["Recovered"]
+    show(server, "succeeded", [], 3, 3)
+    assert take(JobStatus(status="succeeded", final=True)) == ["StatusChanged"]
+    assert follower.is_at_rest
+
+
+def test_a_status_is_believed_while_the_server_is_away(client: Perdure, server: Any) -> None:
+    follower = JobFollower(client, "j")
+    show(server, "running", [], 0, 1)
+    follower.poll()
+    client._transport.retry_seconds = 0.0
+
+    def refuse(request: Any) -> Any:
+        raise httpx2.ConnectError("refused")
+
+    server.routes["GET /jobs/j"] = refuse
+    failed = JobStatus(status="failed", final=True, attempt=3, error=JobError(code="no_progress"))
+    assert kinds(follower.take(StreamEvent(9, "status", failed))) == ["StatusChanged"]
+    job = follower.job
+    assert job is not None and job.error is not None
+    assert (job.status, job.attempt, job.error.code) == ("failed", 3, "no_progress")
