@@ -19,6 +19,7 @@ from models.reconciler import Reconciler
 from models.settings import Settings
 from models.storage import storage_from_url
 from models.version import VERSION
+from models.webhooks.deliverer import Deliverer
 
 #: Requests at work at once. Each holds one connection at most, so the pool has as many and none waits.
 THREADS = 32
@@ -34,14 +35,17 @@ def create_app(settings: Settings) -> FastAPI:
         db = Database(settings.database_url, pool_size=THREADS)
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
+        deliverer = Deliverer(db, settings)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
         app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
         reconciler.start()
+        deliverer.start()
         try:
             yield
         finally:
             # What calls others stops before what it calls.
             await anyio.to_thread.run_sync(reconciler.stop)
+            deliverer.stop()
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()
             db.close()

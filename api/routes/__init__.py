@@ -12,11 +12,12 @@ from api.routes import (
     metrics,
     prometheus,
     requests,
+    webhooks,
     workers,
 )
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, requests, metrics, history, downloads, drills, workers, webhooks, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -9,6 +9,7 @@ from models.database import Database
 from models.errors import LeaseLost, NotFound
 from models.job_state import EventType, JobStatus
 from models.tables import events, jobs
+from models.webhooks import outbox
 
 JobRow = Row[Any]
 
@@ -73,7 +74,10 @@ def record(
     idempotency_key: str | None = None,
     **data: Any,
 ) -> None:
-    """Append to the job's trail. The number comes from the job's row, which the caller has locked."""
+    """Append to the job's trail, and tell the webhooks that asked for such events.
+
+    The number comes from the job's row, which the caller has locked.
+    """
     sequence = tx.execute(
         update(jobs)
         .where(jobs.c.id == job_id)
@@ -92,6 +96,7 @@ def record(
             created_at=db.now(),
         )
     )
+    outbox.enqueue(tx, job_id, kind, sequence, storable(message))
 
 
 def storable(text: str) -> str:
