@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from models.job_state import EndCause, Fault, JobStatus
+from models.webhooks.messages import Topic
 
 T = TypeVar("T")
 
@@ -250,3 +251,39 @@ class WorkerBody(Answer):
     started_at: datetime
     heartbeat_at: datetime
     heartbeat_age_seconds: float
+
+
+class WebhookBody(Answer):
+    """An address that is told what happens to jobs."""
+
+    object: Literal["webhook"] = "webhook"
+    id: str
+    url: str
+    events: list[Topic] = Field(validation_alias="topics")
+    description: str
+    disabled_reason: str | None = Field(description="Why it is told nothing any more; null while it is.")
+    created_at: datetime
+
+
+class NewWebhook(WebhookBody):
+    """A webhook with what its receiver verifies signatures with."""
+
+    secret: str = Field(description="Shown this once.", examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
+
+
+class DeliveryBody(Answer):
+    """One message, and what became of it so far."""
+
+    object: Literal["delivery"] = "delivery"
+    id: str = Field(description="The `webhook-id` that the receiver sees, at every try.")
+    webhook_id: str
+    job_id: str
+    event: Topic = Field(validation_alias="topic")
+    status: Literal["pending", "delivered", "failed"]
+    attempts: int
+    next_attempt_at: datetime | None = Field(description="Null unless pending.")
+    last_attempt_at: datetime | None
+    last_status_code: int | None = Field(description="What the receiver answered; null if it did not.")
+    last_error: str | None
+    delivered_at: datetime | None
+    created_at: datetime

@@ -21,6 +21,7 @@ from models.reconciler import Reconciler
 from models.settings import Settings
 from models.storage import storage_from_url
 from models.version import VERSION
+from models.webhooks.deliverer import Deliverer
 
 #: Requests at work at once. Each holds one connection at most, so the pool has as many and none waits.
 THREADS = 32
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         db = Database(settings.database_url, pool_size=THREADS)
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
+        deliverer = Deliverer(db, settings)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
         clearing = Clearing(db, storage)
         streams = Streams(db)
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
         reconciler.start()
         clearing.start()
+        deliverer.start()
         try:
             yield
         finally:
@@ -52,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
             await anyio.to_thread.run_sync(streams.close)
             await anyio.to_thread.run_sync(clearing.stop)
             await anyio.to_thread.run_sync(reconciler.stop)
+            deliverer.stop()
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()
             db.close()

@@ -21,6 +21,8 @@ from models.storage import Storage
 MAX_INTEGER = 2**31 - 1
 _JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
 _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
+_WEBHOOK_ID = re.compile(r"wh_[0-9A-Za-z-]{1,61}")
+_DELIVERY_ID = re.compile(r"msg_[0-9A-Za-z-]{1,60}")
 _WORKER_ID = re.compile(r"wrk_[0-9A-Za-z-]{1,60}")
 
 
@@ -84,7 +86,21 @@ async def _worker_id(worker_id: str) -> str:
     return worker_id
 
 
+async def _webhook_id(webhook_id: str) -> str:
+    if not _WEBHOOK_ID.fullmatch(webhook_id):
+        raise NotFound("There is no webhook with that id; `GET /webhooks` lists those that exist.")
+    return webhook_id
+
+
+async def _delivery_id(delivery_id: str) -> str:
+    if not _DELIVERY_ID.fullmatch(delivery_id):
+        raise NotFound("There is no delivery with that id; the webhook's list has those that exist.")
+    return delivery_id
+
+
 JobId = Annotated[str, Depends(_job_id)]
+DeliveryId = Annotated[str, Depends(_delivery_id)]
+WebhookId = Annotated[str, Depends(_webhook_id)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 

@@ -40,6 +40,7 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.WeightsUnavailable: 422,
     errors.WeightsInvalid: 422,
     errors.StorageFailed: 503,
+    errors.WebhookUrlInvalid: 422,
 }
 RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.DatabaseUnavailable: 3,

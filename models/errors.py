@@ -106,6 +106,12 @@ class TorchMissing(PerdureError):
     code = "torch_missing"
 
 
+class WebhookUrlInvalid(PerdureError):
+    """This URL cannot be called."""
+
+    code = "webhook_url_invalid"
+
+
 # -- Fencing -------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     storage_url: str = ""
     data_root: Path | None = None
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    webhook_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     downloads: bool = True
     drills: bool = False
 
@@ -45,9 +46,9 @@ class Settings(BaseSettings):
     loading_workers: Annotated[int, Field(ge=0, le=64)] = 0
     start_method: Literal["auto", "fork", "spawn"] = "auto"
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "webhook_allow_hosts", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
+    def _split_commas(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     # Said here, since what opens these addresses would say it late, in a stack trace, and with the password.

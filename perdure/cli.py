@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, editing, fleet, jobs, reading, service, submit, watch
+from perdure.commands import download, drill, editing, fleet, jobs, reading, service, submit, watch, webhooks
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -79,6 +79,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 for _panel, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_function)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=SERVICE)
 
 
 def main() -> None:

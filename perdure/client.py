@@ -17,6 +17,7 @@ import httpx2
 from perdure.jobs import Jobs
 from perdure.transport import Transport, json_of, raise_for_problem
 from perdure.types import Page, Worker
+from perdure.webhooks import Webhooks
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -46,6 +47,7 @@ class Perdure:
             transport=transport,
         )
         self.jobs = Jobs(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     @property
     def url(self) -> str:

@@ -252,6 +252,35 @@ class Worker(Answer):
     heartbeat_age_seconds: float | None = None
 
 
+class Webhook(Answer):
+    """An address that is told what happens to jobs."""
+
+    id: str
+    url: str
+    events: list[str] = []
+    description: str = ""
+    disabled_reason: str | None = None
+    secret: str | None = None  #: in the answer to its creation alone
+    created_at: datetime | None = None
+
+
+class Delivery(Answer):
+    """One message to a webhook, and what became of it so far."""
+
+    id: str
+    webhook_id: str | None = None
+    job_id: str | None = None
+    event: str | None = None
+    status: str | None = None  #: pending, delivered or failed
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    last_status_code: int | None = None
+    last_error: str | None = None
+    delivered_at: datetime | None = None
+    created_at: datetime | None = None
+
+
 class Page(Answer):
     """One page of a list; ``last_id`` is the ``after`` of the next."""
 

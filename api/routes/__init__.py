@@ -14,12 +14,13 @@ from api.routes import (
     prometheus,
     requests,
     stream,
+    webhooks,
     workers,
 )
 
 router = APIRouter()
 for part in (
-    jobs, editing, requests, metrics, history, stream, downloads, drills, workers, catalogue, health,
-    prometheus,
+    jobs, editing, requests, metrics, history, stream, downloads, drills, workers, webhooks, catalogue,
+    health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -11,6 +11,7 @@ from models.errors import LeaseLost, NotFound
 from models.job_state import MOVES, EventType, JobStatus
 from models.job_store.stream import STATUS_COLUMNS, Line, append, event_line, status_line
 from models.tables import events, jobs
+from models.webhooks import outbox
 
 JobRow = Row[Any]
 
@@ -79,6 +80,7 @@ def record(
     """Append to the job's trail. The number comes from the job's row, which the caller has locked.
 
     The stream gets ``told``, what else the transaction did; then the event; last the job's new status.
+    Webhooks that asked for such events get a message.
     """
     moves = kind in MOVES
     job = tx.execute(
@@ -104,6 +106,7 @@ def record(
     ).scalar_one()
     lines = [*told, event_line(event | {"created_at": created_at}), *([status_line(job)] if moves else [])]
     append(tx, db, job_id, job.stream_count, lines)
+    outbox.enqueue(tx, job_id, kind, job.event_count, storable(message))
 
 
 def storable(text: str) -> str:
