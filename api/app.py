@@ -10,6 +10,7 @@ from api import openapi, problems
 from api.access import RequestLog
 from api.authentication import Authentication
 from api.dependencies import Services
+from api.predicting import Predictor
 from api.routes import router
 from api.store_health import StoreHealth
 from api.whole_files import WholeFiles
@@ -35,13 +36,17 @@ def create_app(settings: Settings) -> FastAPI:
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
-        app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
+        predictor = Predictor(settings.storage_url)
+        app.state.services = Services(
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, predictor
+        )
         reconciler.start()
         try:
             yield
         finally:
             # What calls others stops before what it calls.
             await anyio.to_thread.run_sync(reconciler.stop)
+            await anyio.to_thread.run_sync(predictor.close)
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()
             db.close()

@@ -7,6 +7,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
+from api.predicting import Predictor
 from api.store_health import StoreHealth
 from api.whole_files import WholeFiles
 from models.database import Database
@@ -42,6 +43,7 @@ class Services:
     store_health: StoreHealth
     doorbell: Bell
     whole_files: WholeFiles
+    predictor: Predictor
 
 
 async def _services(request: Request) -> Services:
@@ -67,7 +69,7 @@ async def _job_id(job_id: str) -> str:
 
 
 async def _checkpoint_id(checkpoint_id: str) -> str:
-    if not _CHECKPOINT_ID.fullmatch(checkpoint_id):
+    if checkpoint_id not in {"last", "best"} and not _CHECKPOINT_ID.fullmatch(checkpoint_id):
         raise NotFound(
             "There is no checkpoint with that id; the job's list of checkpoints has those that exist."
         )

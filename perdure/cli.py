@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, fleet, jobs, reading, service, submit, watch
+from perdure.commands import download, drill, fleet, jobs, predict, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -64,6 +64,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "retry": jobs.retry,
         "extend": jobs.extend,
         "download": download.download,
+        "predict": predict.predict,
         "drill": drill.drill,
     },
     READING: {

@@ -4,21 +4,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
-from perdure.downloads import download
+from perdure.downloads import OnBytes, download
 from perdure.errors import NotFoundError, WaitTimeoutError
-from perdure.transport import Transport
+from perdure.outputs import Outputs, file_in, path_of
 from perdure.types import AT_REST, Attempt, Checkpoint, Drill, EpochMetrics, Event, Job, Page, StepMetrics
 
-OnBytes = Callable[[int, int | None], object]
 
-
-class Jobs:
+class Jobs(Outputs):
     """The jobs of one server. Lists are iterators that fetch page after page as they are read."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
 
     # -- submitting and reading ------------------------------------------------------------------
 
@@ -38,7 +32,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """One job. Raises NotFoundError."""
-        return Job.model_validate(self._transport.get(_path(job_id)))
+        return Job.model_validate(self._transport.get(path_of(job_id)))
 
     def list(
         self,
@@ -72,31 +66,31 @@ class Jobs:
     def metrics_csv(self, job_id: str, granularity: Literal["epoch", "step"] = "epoch") -> str:
         """The same rows as CSV text."""
         params = {"granularity": granularity, "format": "csv"}
-        return self._transport.request("GET", _path(job_id, "metrics"), params=params).text
+        return self._transport.request("GET", path_of(job_id, "metrics"), params=params).text
 
     def events(self, job_id: str, *, after: str | int | None = None) -> Iterator[Event]:
         """The audit trail, oldest first."""
-        for row in self._rows(_path(job_id, "events"), {}, after=after, page_size=100):
+        for row in self._rows(path_of(job_id, "events"), {}, after=after, page_size=100):
             yield Event.model_validate(row)
 
     def attempts(self, job_id: str) -> Iterator[Attempt]:
         """The ledger of attempts, oldest first."""
-        for row in self._rows(_path(job_id, "attempts"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "attempts"), {}, page_size=100):
             yield Attempt.model_validate(row)
 
     def checkpoints(self, job_id: str) -> Iterator[Checkpoint]:
         """Every recorded checkpoint, pruned and quarantined ones included."""
-        for row in self._rows(_path(job_id, "checkpoints"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "checkpoints"), {}, page_size=100):
             yield Checkpoint.model_validate(row)
 
     def drills(self, job_id: str) -> Iterator[Drill]:
         """What was broken on purpose, oldest first, each with what it cost."""
-        for row in self._rows(_path(job_id, "drills"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "drills"), {}, page_size=100):
             yield Drill.model_validate(row)
 
     def logs(self, job_id: str) -> str:
         """What the trainers of this job printed."""
-        response = self._transport.request("GET", _path(job_id, "logs"), headers={"Accept": "*/*"})
+        response = self._transport.request("GET", path_of(job_id, "logs"), headers={"Accept": "*/*"})
         return response.text
 
     # -- steering --------------------------------------------------------------------------------
@@ -123,7 +117,7 @@ class Jobs:
 
     def drill(self, job_id: str, fault: str = "kill_trainer") -> Drill:
         """Let its worker break a running job. Raises NotAllowedError where drills are off."""
-        return Drill.model_validate(self._transport.post(_path(job_id, "drill"), {"fault": fault}))
+        return Drill.model_validate(self._transport.post(path_of(job_id, "drill"), {"fault": fault}))
 
     def wait(
         self,
@@ -165,25 +159,8 @@ class Jobs:
         name = Path(row.path).name if row.path else f"{row.id}.pth"
         return download(
             self._transport,
-            _path(job_id, "checkpoints", row.id, "content"),
-            _file(target, name),
-            on_bytes=on_bytes,
-        )
-
-    def download_model(
-        self,
-        job_id: str,
-        target: str | Path,
-        *,
-        checkpoint: str = "last",
-        on_bytes: OnBytes = lambda done, total: None,
-    ) -> Path:
-        """Save the trained model: of the ``last`` epoch, the ``best`` one, or a checkpoint's id."""
-        return download(
-            self._transport,
-            _path(job_id, "model", "content"),
-            _file(target, f"{job_id}-{checkpoint}.pth"),
-            params={"checkpoint": checkpoint},
+            path_of(job_id, "checkpoints", row.id, "content"),
+            file_in(target, name),
             on_bytes=on_bytes,
         )
 
@@ -205,11 +182,11 @@ class Jobs:
         return rows[0]
 
     def _metrics(self, job_id: str, granularity: str, after: str | int | None) -> Iterator[dict[str, Any]]:
-        path = _path(job_id, "metrics")
+        path = path_of(job_id, "metrics")
         return self._rows(path, {"granularity": granularity}, after=after, page_size=1000)
 
     def _act(self, job_id: str, verb: str, body: Any = None) -> Job:
-        return Job.model_validate(self._transport.post(_path(job_id, verb), body))
+        return Job.model_validate(self._transport.post(path_of(job_id, verb), body))
 
     def _rows(
         self,
@@ -230,13 +207,3 @@ class Jobs:
                 return
             after = page.last_id
             remaining = None if remaining is None else remaining - len(page.data)
-
-
-def _path(job_id: str, *parts: str) -> str:
-    # Quoted, so that an id typed with a slash or `..` cannot become another request.
-    return "/".join(["/jobs", *(quote(part, safe="") for part in (job_id, *parts))])
-
-
-def _file(target: str | Path, name: str) -> Path:
-    path = Path(target).expanduser()
-    return path / name if path.is_dir() else path

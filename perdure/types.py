@@ -6,7 +6,7 @@ Fields that a newer server adds are kept (``extra="allow"``), fields that an old
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 #: A job in one of these states changes only by a request.
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -17,7 +17,9 @@ AT_REST = FINISHED | {"paused"}
 class Answer(BaseModel):
     """The root of every model here."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), serialize_by_alias=True, validate_by_name=True
+    )
 
 
 class Progress(Answer):
@@ -179,6 +181,36 @@ class Checkpoint(Answer):
     status: str | None = None
     val_loss: float | None = None
     created_at: datetime | None = None
+
+
+class Model(Answer):
+    """What one needs to know to use a trained model."""
+
+    job_id: str
+    checkpoint: Checkpoint
+    arch: str
+    dropout: float | None = None
+    image_size: int | None = None
+    classes: list[str] | None = None  #: in the order of the outputs
+    preprocessing: dict[str, Any] = {}
+    weights_sha256: str | None = None
+
+
+class ClassProbability(Answer):
+    """A class, and how sure the model is of it."""
+
+    name: str = Field(alias="class")
+    index: int | None = None  #: its place among the job's classes
+    probability: float
+
+
+class Prediction(Answer):
+    """What a model sees in an image: the likeliest classes, the likeliest first."""
+
+    job_id: str
+    checkpoint_id: str | None = None
+    epoch: int | None = None
+    predictions: list[ClassProbability]
 
 
 class Event(Answer):

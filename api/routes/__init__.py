@@ -10,6 +10,7 @@ from api.routes import (
     history,
     jobs,
     metrics,
+    predictions,
     prometheus,
     requests,
     workers,
@@ -17,6 +18,7 @@ from api.routes import (
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, requests, metrics, history, downloads, predictions, drills, workers, catalogue, health,
+    prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

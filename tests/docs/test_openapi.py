@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from api import answers
 from api.app import create_app
 from api.problems import STATUS_OF
+from api.routes.predictions import Prediction
 from models.job_spec import EarlyStopping, JobSpec
 from models.job_state import EndCause, EventType, Fault, JobStatus, Phase
 from models.migrate import schema_state
@@ -40,6 +41,7 @@ CONTRACT = {
     "GET /jobs/{job_id}/logs": {200, 404},
     "GET /jobs/{job_id}/model": {200, 404, 409},
     "GET /jobs/{job_id}/model/content": {200, 404, 409},
+    "POST /jobs/{job_id}/predict": {200, 404, 409, 413, 415, 422},
     "GET /models": {200},
     "POST /jobs/{job_id}/drill": {202, 403, 404, 409, 422},
     "GET /jobs/{job_id}/drills": {200, 404},
@@ -146,6 +148,7 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Checkpoints", answers.Checkpoint),
         ("## Model", answers.ModelManifest),
         ("## Model", answers.Preprocessing),
+        ("## Predictions", Prediction),
         ("## Events", answers.JobEvent),
         ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),

@@ -157,7 +157,7 @@ def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
             finished_unix=row.finished_at.timestamp(),
         )  # fmt: skip
     for row in done[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
-        answer = client.ask("GET", f"/jobs/{row.id}/model/content", timeout=PATIENCE_SECONDS)
+        answer = client.ask("GET", f"/jobs/{row.id}/checkpoints/last/content", timeout=PATIENCE_SECONDS)
         assert answer is not None and answer.status_code == 200, answer and answer.text
         file = soak.home / f"{row.id}.pth"
         file.write_bytes(answer.content)

@@ -158,6 +158,7 @@ GARBAGE = [
         ("POST", "/jobs/{}/retry"), ("GET", "/jobs/{}/metrics"), ("GET", "/jobs/{}/events"),
         ("GET", "/jobs/{}/attempts"), ("GET", "/jobs/{}/checkpoints"), ("GET", "/jobs/{}/logs"),
         ("GET", "/jobs/{}/model"), ("GET", "/jobs/{}/model/content"),
+        ("POST", "/jobs/{}/predict"),
         ("GET", "/jobs/{}/checkpoints/ckpt_1/content"), ("GET", "/jobs/JOB/checkpoints/{}/content"),
     ],
 )  # fmt: skip

@@ -93,7 +93,13 @@ def test_extend(run: Run, server: Any) -> None:
 
 
 def test_download(run: Run, server: Any, tmp_path: Path) -> None:
-    server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
+    """Unless told otherwise, the file that notebooks read."""
+    row = {"id": "ckpt_1", "step": 5, "status": "committed", "path": "jobs/job_1/checkpoints/one.pth"}
+    server.routes["GET /jobs/job_1/checkpoints"] = server.page([row])
+    server.routes["GET /jobs/job_1/checkpoints/ckpt_1/content"] = lambda request: httpx2.Response(
+        200, content=b"weights"
+    )
     code, out, _ = run("download", "job_1", "--to", str(tmp_path), "--json")
     assert code == 0
-    assert Path(json.loads(out)["path"]).read_bytes() == b"weights"
+    assert Path(json.loads(out)["path"]).name == "one.pth"
+    assert (tmp_path / "one.pth").read_bytes() == b"weights"
