@@ -82,7 +82,30 @@ async def _worker_id(worker_id: str) -> str:
     return worker_id
 
 
+#: How many jobs are compared at once: more would not fit beside each other on any page.
+MAX_COMPARED = 6
+
+
+def _are_comparable(value: str) -> str:
+    ids = value.split(",")
+    if not 2 <= len(ids) <= MAX_COMPARED or len(set(ids)) < len(ids) or "" in ids:
+        raise ValueError(f"Give 2 to {MAX_COMPARED} different ids, with commas between them.")
+    return value
+
+
+async def _job_ids(
+    ids: Annotated[
+        str,
+        Query(description=f"2 to {MAX_COMPARED} jobs, as `ids=job_a,job_b`.", max_length=500),
+        AfterValidator(_are_comparable),
+    ],
+) -> list[str]:
+    # Each by the check that an id in a path passes: whose job it may not be, it is not here either.
+    return [await _job_id(job_id) for job_id in ids.split(",")]
+
+
 JobId = Annotated[str, Depends(_job_id)]
+JobIds = Annotated[list[str], Depends(_job_ids)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 

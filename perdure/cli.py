@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, fleet, jobs, predict, reading, service, submit, watch
+from perdure.commands import compare, download, drill, fleet, jobs, predict, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -72,6 +72,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "events": reading.events,
         "attempts": reading.attempts,
         "logs": reading.logs,
+        "compare": compare.compare,
     },
 }
 for _panel, _commands in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""What there is to do with a job's results: the model as a file, predictions."""
+"""What there is to do with a job's results: the model as a file, predictions, comparisons."""
 
 import mimetypes
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from perdure.downloads import OnBytes, download, while_it_is_prepared
 from perdure.transport import Transport
-from perdure.types import Model, Prediction
+from perdure.types import Comparison, Model, Prediction
 
 
 class Outputs:
@@ -63,6 +63,19 @@ class Outputs:
                     headers={"Content-Type": kind if kind and is_image else "application/octet-stream"},
                 )
         return Prediction.model_validate(response.json())
+
+    def compare(self, *job_ids: str) -> Comparison:
+        """2 to 6 jobs side by side: what their specs differ in, and all of their epochs."""
+        comparison = self._compare(job_ids, 0)
+        page = comparison
+        while page.has_more and page.last_id is not None:
+            page = self._compare(job_ids, page.last_id)
+            comparison = comparison.model_copy(update={"epochs": [*comparison.epochs, *page.epochs]})
+        return comparison.model_copy(update={"has_more": False, "last_id": None})
+
+    def _compare(self, job_ids: tuple[str, ...], after: int) -> Comparison:
+        params = {"ids": ",".join(job_ids), "after": after, "limit": 1000}
+        return Comparison.model_validate(self._transport.get("/jobs/compare", params))
 
 
 def path_of(job_id: str, *parts: str) -> str:

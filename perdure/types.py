@@ -213,6 +213,45 @@ class Prediction(Answer):
     predictions: list[ClassProbability]
 
 
+class ComparedJob(Answer):
+    """One of several jobs, and its results."""
+
+    id: str
+    name: str | None = None
+    status: str
+    exact: bool | None = None
+    epochs_done: int = 0
+    best: Best | None = None
+    last: EpochMetrics | None = None
+    weights_sha256: str | None = None
+
+
+class Difference(Answer):
+    """A field in which specs differ, with one value for each job."""
+
+    field: str
+    values: list[Any]
+
+
+class ComparedEpoch(Answer):
+    """An epoch of several jobs; None for those that have not done it."""
+
+    epoch: int
+    metrics: list[EpochMetrics | None]
+
+
+class Comparison(Answer):
+    """Jobs side by side; every list is in the order of ``jobs``."""
+
+    jobs: list[ComparedJob]
+    spec: list[Difference] = []
+    same_dataset: bool | None = None
+    same_weights: bool | None = None  #: bit for bit; None until all of them succeeded
+    epochs: list[ComparedEpoch] = []
+    has_more: bool = False
+    last_id: int | None = None
+
+
 class Event(Answer):
     """One line of a job's audit trail."""
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     catalogue,
+    comparisons,
     downloads,
     drills,
     health,
@@ -17,8 +18,9 @@ from api.routes import (
 )
 
 router = APIRouter()
+# Comparisons first: `compare` is the id of no job.
 for part in (
-    jobs, requests, metrics, history, downloads, predictions, drills, workers, catalogue, health,
+    comparisons, jobs, requests, metrics, history, downloads, predictions, drills, workers, catalogue, health,
     prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from api import answers
+from api import answers, comparing
 from api.app import create_app
 from api.problems import STATUS_OF
 from api.routes.predictions import Prediction
@@ -42,6 +42,7 @@ CONTRACT = {
     "GET /jobs/{job_id}/model": {200, 404, 409},
     "GET /jobs/{job_id}/model/content": {200, 404, 409},
     "POST /jobs/{job_id}/predict": {200, 404, 409, 413, 415, 422},
+    "GET /jobs/compare": {200, 404},
     "GET /models": {200},
     "POST /jobs/{job_id}/drill": {202, 403, 404, 409, 422},
     "GET /jobs/{job_id}/drills": {200, 404},
@@ -149,6 +150,10 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Model", answers.ModelManifest),
         ("## Model", answers.Preprocessing),
         ("## Predictions", Prediction),
+        ("## Comparisons", comparing.Comparison),
+        ("## Comparisons", comparing.ComparedJob),
+        ("## Comparisons", comparing.Difference),
+        ("## Comparisons", comparing.ComparedEpoch),
         ("## Events", answers.JobEvent),
         ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),

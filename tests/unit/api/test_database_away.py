@@ -22,6 +22,7 @@ SPEC: dict[str, Any] = {"dataset": {"path": "flowers"}, "model": {"weights": Non
         ("GET", "/jobs/job_1/metrics?format=csv"),
         ("GET", "/jobs/job_1/events"), ("GET", "/jobs/job_1/attempts"), ("GET", "/jobs/job_1/checkpoints"),
         ("GET", "/jobs/job_1/logs"), ("GET", "/jobs/job_1/model"), ("GET", "/jobs/job_1/model/content"),
+        ("GET", "/jobs/compare?ids=job_1,job_2"),
         ("GET", "/jobs/job_1/checkpoints/ckpt_1/content"), ("GET", "/workers"), ("GET", "/health/ready"),
     ],
 )  # fmt: skip

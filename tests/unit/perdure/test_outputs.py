@@ -20,6 +20,23 @@ PREDICTION = {
 }  # fmt: skip
 
 
+def row(epoch: int, loss: float) -> dict[str, Any]:
+    return {"epoch": epoch, "val_loss": loss, "val_accuracy": 1 - loss}
+
+
+def comparison(epochs: list[int], *, has_more: bool = False) -> dict[str, Any]:
+    results = {
+        "status": "succeeded", "exact": True, "epochs_done": 2, "weights_sha256": "ab" * 32,
+        "best": {"epoch": 2, "val_loss": 0.125, "val_accuracy": 0.875}, "last": row(2, 0.125),
+    }  # fmt: skip
+    jobs = [{"id": "job_1", **results}, {"id": "job_2", **results}]
+    return {
+        "object": "comparison", "jobs": jobs, "spec": [{"field": "seed", "values": [0, "[x]"]}],
+        "same_dataset": True, "same_weights": True, "has_more": has_more, "last_id": epochs[-1],
+        "epochs": [{"epoch": n, "metrics": [row(n, 0.5), None]} for n in epochs],
+    }  # fmt: skip
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "photo.jpeg"
@@ -60,6 +77,19 @@ def test_a_model_that_is_being_loaded_is_awaited(server: Any, image: Path) -> No
     assert len(server.requests) == 4
 
 
+def test_compare_joins_the_pages(client: Perdure, server: Any) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.params["ids"] == "job_1,job_2"
+        is_first = request.url.params["after"] == "0"
+        page = comparison([1, 2], has_more=True) if is_first else comparison([3])
+        return httpx2.Response(200, json=page)
+
+    server.routes["GET /jobs/compare"] = answer
+    found = client.jobs.compare("job_1", "job_2")
+    assert [each.epoch for each in found.epochs] == [1, 2, 3] and not found.has_more
+    assert found.epochs[0].metrics[1] is None
+
+
 def test_the_manifest(client: Perdure, server: Any) -> None:
     server.routes["GET /jobs/job_1/model"] = {
         "job_id": "job_1", "checkpoint": {"id": "ckpt_1"}, "arch": "resnet18", "classes": ["a", "b"],
@@ -78,6 +108,16 @@ def test_predict_in_a_terminal(run: Run, server: Any, image: Path) -> None:
     assert found["file"] == str(image) and found["predictions"] == PREDICTION["predictions"]
     assert run("predict", "job_1", str(image) + ".not")[0] == 2
     assert run("predict", "job_1")[0] == 2
+
+
+def test_compare_in_a_terminal(run: Run, server: Any) -> None:
+    server.routes["GET /jobs/compare"] = comparison([1, 2])
+    code, out, _ = run("compare", "job_1", "job_2")
+    assert code == 0
+    for text in ("job_1", "job_2", "seed", '"[x]"', "0.5000", "0.8750", "bit for bit"):
+        assert text in out, out
+    code, out, _ = run("compare", "job_1", "job_2", "--json")
+    assert code == 0 and json.loads(out)["same_weights"] is True
 
 
 def test_download_of_the_model(run: Run, server: Any, tmp_path: Path) -> None:
