@@ -228,6 +228,7 @@ class ModelManifest(Answer):
     job_id: str
     checkpoint: Checkpoint
     arch: str
+    dropout: float
     image_size: int
     classes: list[str] | None
     preprocessing: Preprocessing

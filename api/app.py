@@ -11,6 +11,7 @@ from api.access import RequestLog
 from api.authentication import Authentication
 from api.clearing import Clearing
 from api.dependencies import Services
+from api.predicting import Predictor
 from api.routes import router
 from api.store_health import StoreHealth
 from api.streams import Streams
@@ -41,8 +42,9 @@ def create_app(settings: Settings) -> FastAPI:
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
         clearing = Clearing(db, storage)
         streams = Streams(db)
+        predictor = Predictor(settings.storage_url)
         app.state.services = Services(
-            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing, streams
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing, streams, predictor
         )
         reconciler.start()
         clearing.start()
@@ -56,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
             await anyio.to_thread.run_sync(clearing.stop)
             await anyio.to_thread.run_sync(reconciler.stop)
             deliverer.stop()
+            await anyio.to_thread.run_sync(predictor.close)
             await anyio.to_thread.run_sync(whole_files.close)
             doorbell.close()
             db.close()

@@ -38,7 +38,7 @@ def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     """
 
     async def read(request: Request) -> M:
-        content = await _read(request)
+        content = await read_bytes(request, MAX_BYTES)
         if not content and not any(field.is_required() for field in model.model_fields.values()):
             request.state.json = None
             return model()
@@ -92,24 +92,25 @@ def validate(model: type[M], value: Any) -> M:
         ) from None
 
 
-async def _read(request: Request) -> bytes:
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """The body as it comes. Raises Refused: 408 or 413."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and (len(announced) > 12 or int(announced) > MAX_BYTES):
-        raise _too_large()
+    if announced.isdecimal() and (len(announced) > 12 or int(announced) > max_bytes):
+        raise _too_large(max_bytes)
     content = bytearray()
     try:
         async with asyncio.timeout(MAX_SECONDS):
             async for chunk in request.stream():
                 content += chunk
-                if len(content) > MAX_BYTES:
-                    raise _too_large()
+                if len(content) > max_bytes:
+                    raise _too_large(max_bytes)
     except TimeoutError:
         raise Refused(408, "request_timeout", "The body took too long to arrive.") from None
     return bytes(content)
 
 
-def _too_large() -> Refused:
-    return Refused(413, "body_too_large", f"The body has more than {MAX_BYTES // 2**20} MiB.")
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(413, "body_too_large", f"The body has more than {max_bytes // 2**20} MiB.")
 
 
 def _expect_json(request: Request) -> None:

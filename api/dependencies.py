@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from api.clearing import Clearing
+from api.predicting import Predictor
 from api.store_health import StoreHealth
 from api.streams import Streams
 from api.whole_files import WholeFiles
@@ -48,6 +49,7 @@ class Services:
     whole_files: WholeFiles
     clearing: Clearing
     streams: Streams
+    predictor: Predictor
 
 
 async def _services(request: Request) -> Services:
@@ -73,7 +75,7 @@ async def _job_id(job_id: str) -> str:
 
 
 async def _checkpoint_id(checkpoint_id: str) -> str:
-    if not _CHECKPOINT_ID.fullmatch(checkpoint_id):
+    if checkpoint_id not in {"last", "best"} and not _CHECKPOINT_ID.fullmatch(checkpoint_id):
         raise NotFound(
             "There is no checkpoint with that id; the job's list of checkpoints has those that exist."
         )
@@ -98,9 +100,32 @@ async def _delivery_id(delivery_id: str) -> str:
     return delivery_id
 
 
-JobId = Annotated[str, Depends(_job_id)]
 DeliveryId = Annotated[str, Depends(_delivery_id)]
 WebhookId = Annotated[str, Depends(_webhook_id)]
+#: How many jobs are compared at once: more would not fit beside each other on any page.
+MAX_COMPARED = 6
+
+
+def _are_comparable(value: str) -> str:
+    ids = value.split(",")
+    if not 2 <= len(ids) <= MAX_COMPARED or len(set(ids)) < len(ids) or "" in ids:
+        raise ValueError(f"Give 2 to {MAX_COMPARED} different ids, with commas between them.")
+    return value
+
+
+async def _job_ids(
+    ids: Annotated[
+        str,
+        Query(description=f"2 to {MAX_COMPARED} jobs, as `ids=job_a,job_b`.", max_length=500),
+        AfterValidator(_are_comparable),
+    ],
+) -> list[str]:
+    # Each by the check that an id in a path passes: whose job it may not be, it is not here either.
+    return [await _job_id(job_id) for job_id in ids.split(",")]
+
+
+JobId = Annotated[str, Depends(_job_id)]
+JobIds = Annotated[list[str], Depends(_job_ids)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 

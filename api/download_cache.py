@@ -1,8 +1,8 @@
 """Files put together for downloads, kept for the next one: bounded, disposable, shared by processes.
 
-Of an entry there is first ``<checkpoint id>.pth``, then ``<checkpoint id>.json`` that describes it. A file is
-served only if it is the one that its description was written for, so that several processes with one folder
-may replace, describe and remove entries in any order.
+Of an entry there is first its file, such as ``<checkpoint id>.pth``, then ``<checkpoint id>.json`` that
+describes it. A file is served only if it is the one that its description was written for, so that several
+processes with one folder may replace, describe and remove entries in any order.
 """
 
 import contextlib
@@ -32,19 +32,22 @@ class Entry:
 
 
 class DownloadCache:
-    """A folder of at most ``max_bytes``, the newest entry aside: the least recently used go."""
+    """A folder of at most ``max_bytes``, the newest entry aside: the least recently used go.
+
+    Entries are called by their file's name, ``….pth`` or ``….zip``; no two differ in the suffix alone.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self._max_bytes = folder, max_bytes
 
-    def path(self, checkpoint_id: str) -> Path:
+    def path(self, name: str) -> Path:
         """Where the file belongs; its folder exists afterwards. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.folder / f"{checkpoint_id}.pth"
+        return self.folder / name
 
-    def find(self, checkpoint_id: str) -> Entry | None:
+    def find(self, name: str) -> Entry | None:
         """The description, whether or not the file is still there; its use is noted."""
-        described = self._description(checkpoint_id)
+        described = self._description(name)
         try:
             entry = Entry(**json.loads(described.read_text()))
             os.utime(described)
@@ -52,10 +55,10 @@ class DownloadCache:
             return None
         return entry
 
-    def open(self, checkpoint_id: str, entry: Entry) -> IO[bytes] | None:
+    def open(self, name: str, entry: Entry) -> IO[bytes] | None:
         """The described file, None if it is gone or another one. Once open, its removal does no harm."""
         try:
-            stream = (self.folder / f"{checkpoint_id}.pth").open("rb")
+            stream = (self.folder / name).open("rb")
         except FileNotFoundError:
             return None
         found = os.fstat(stream.fileno())
@@ -64,21 +67,21 @@ class DownloadCache:
         stream.close()
         return None
 
-    def describe(self, checkpoint_id: str, entry: Entry) -> None:
+    def describe(self, name: str, entry: Entry) -> None:
         """Make a finished file an entry, and let go of what is too much. Raises OSError."""
-        described = self._description(checkpoint_id)
+        described = self._description(name)
         partial = described.with_name(f"{described.name}.{uuid.uuid4().hex}{PARTIAL}")
         try:
             partial.write_text(json.dumps(asdict(entry)))
             partial.replace(described)
         finally:
             partial.unlink(missing_ok=True)
-        self._make_room(keep=checkpoint_id)
+        self._make_room(keep=name)
 
-    def forget(self, checkpoint_id: str) -> None:
+    def forget(self, name: str) -> None:
         """Remove an entry; the description first, so that none is believed without its file for long."""
-        self._description(checkpoint_id).unlink(missing_ok=True)
-        (self.folder / f"{checkpoint_id}.pth").unlink(missing_ok=True)
+        self._description(name).unlink(missing_ok=True)
+        (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what processes that were killed left unfinished, and nothing that is being written."""
@@ -87,22 +90,22 @@ class DownloadCache:
                 if _is_abandoned(partial):
                     partial.unlink()
 
-    def _description(self, checkpoint_id: str) -> Path:
-        return self.folder / f"{checkpoint_id}.json"
+    def _description(self, name: str) -> Path:
+        return (self.folder / name).with_suffix(".json")
 
     def _make_room(self, keep: str) -> None:
         """Oldest use first. Files without a description count with the age of their bytes."""
         entries = []
-        for file in self.folder.glob("*.pth"):
+        for file in [*self.folder.glob("*.pth"), *self.folder.glob("*.zip")]:
             with contextlib.suppress(FileNotFoundError):
-                found, described = file.stat(), self._description(file.stem)
+                found, described = file.stat(), self._description(file.name)
                 used_at = described.stat().st_mtime if described.exists() else found.st_mtime
-                entries.append((file.stem == keep, used_at, found.st_size, file.stem))
+                entries.append((file.name == keep, used_at, found.st_size, file.name))
         total = sum(size for _, _, size, _ in entries)
-        for is_new, _, size, checkpoint_id in sorted(entries):
+        for is_new, _, size, name in sorted(entries):
             if total <= self._max_bytes or is_new:
                 return
-            self.forget(checkpoint_id)
+            self.forget(name)
             total -= size
 
 

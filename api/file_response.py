@@ -17,7 +17,13 @@ _ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def file_response(
-    request: Request, open_file: Callable[[], IO[bytes]], *, size_bytes: int, sha256: str, filename: str
+    request: Request,
+    open_file: Callable[[], IO[bytes]],
+    *,
+    size_bytes: int,
+    sha256: str,
+    filename: str,
+    media_type: str = "application/octet-stream",
 ) -> Response:
     """200, 206 or 304; the file is opened only to be sent. Raises ContentGone, Refused (416)."""
     etag = f'"{sha256}"'
@@ -42,7 +48,7 @@ def file_response(
         _bytes(stream, first, last - first + 1),
         206 if span else 200,
         headers=headers,
-        media_type="application/octet-stream",
+        media_type=media_type,
     )
 
 

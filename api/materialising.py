@@ -1,18 +1,18 @@
-"""One child process that puts a checkpoint's two stored files together; torch is its affair alone."""
+"""One child process that makes a file for download of what is stored; torch is its affair alone."""
 
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from api.download_cache import Entry
+from api.torch_process import command_of, environment, recorded_files
 from models.errors import (
     CheckpointDamaged,
     CheckpointFormatUnknown,
@@ -23,9 +23,9 @@ from models.errors import (
 )
 from models.job_store.fence import JobRow
 
-#: Where `worker` lies; it is started as a module, never imported.
-ROOT = Path(__file__).resolve().parent.parent
-COMMAND = (sys.executable, "-P", "-m", "worker.training.materialise")
+COMMAND = command_of("worker.training.materialise")
+#: A whole checkpoint, or what a user needs to predict with its model.
+Kind = Literal["checkpoint", "model"]
 _ERRORS: dict[str, type[PerdureError]] = {
     kind.code: kind for kind in (CheckpointDamaged, CheckpointFormatUnknown, DownloadFailed, TorchMissing)
 }
@@ -37,21 +37,19 @@ class Request:
     """What the child reads from its stdin."""
 
     storage_url: str
+    kind: Kind
     checkpoint: JobRow
     destination: Path
 
     def encode(self) -> bytes:
-        row = self.checkpoint
         return json.dumps(
             {
                 "parent_pid": os.getpid(),
                 "storage_url": self.storage_url,
-                "checkpoint": {"path": row.path, "sha256": row.sha256, "size_bytes": row.size_bytes},
-                "frozen": {
-                    "path": row.frozen_path,
-                    "sha256": row.frozen_sha256,
-                    "size_bytes": row.frozen_size_bytes,
-                },
+                "kind": self.kind,
+                "job_id": self.checkpoint.job_id,
+                "checkpoint_id": self.checkpoint.id,
+                **recorded_files(self.checkpoint),
                 "destination": str(self.destination),
             }
         ).encode()
@@ -102,7 +100,7 @@ class Materialising:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # a Ctrl-C in the terminal is for the API, which ends its children
-                env=_environment(),
+                env=environment(),
             )
             self._running.add(process)
         return process
@@ -122,11 +120,3 @@ def _entry_of(status: int, output: bytes, errors: bytes) -> Entry:
                 f"The process that puts the file together was ended by signal {-status}; try again."
             ) from None
         raise DownloadFailed from None
-
-
-def _environment() -> dict[str, str]:
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # One thread: copying gains nothing from more, and libraries read these as they load.
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-    }  # fmt: skip

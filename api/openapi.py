@@ -9,7 +9,7 @@ from api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
-    400: "The body is not JSON, or not UTF-8.",
+    400: "The body is not what its content type says.",
     401: "An API key is missing or wrong.",
     403: "Another site's page sent this request, or drills are off here.",
     404: "There is nothing with that id.",
@@ -18,10 +18,10 @@ _DESCRIPTIONS = {
     409: "The job's state does not allow it, or the same request is still being answered.",
     410: "The file was pruned by retention, quarantined, or is damaged.",
     413: "The body is too large.",
-    415: "The body's content type is not JSON.",
+    415: "The body's content type is none that is taken here.",
     416: "The range lies outside the file.",
     422: "Something in the request is not valid; `errors` names the fields.",
-    503: "The database does not answer, or a download is not ready; `Retry-After` says when to try again.",
+    503: "The database does not answer, or something is not ready; `Retry-After` says when to come back.",
 }
 _EVERYWHERE = (401, 422, 503)
 _OF_BODIES = (400, 403, 408, 413, 415)

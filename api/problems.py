@@ -36,6 +36,9 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.DownloadFailed: 503,
     errors.DownloadNotReady: 503,
     errors.TorchMissing: 503,
+    errors.ImageInvalid: 422,
+    errors.PredictionFailed: 503,
+    errors.PredictionNotReady: 503,
     errors.DatasetInvalid: 422,
     errors.WeightsUnavailable: 422,
     errors.WeightsInvalid: 422,
@@ -47,6 +50,8 @@ RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.DownloadFailed: 3,
     errors.DownloadNotReady: 3,
     errors.IdempotencyInFlight: 1,
+    errors.PredictionFailed: 3,
+    errors.PredictionNotReady: 3,
     errors.StorageFailed: 3,
 }
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}

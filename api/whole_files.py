@@ -1,4 +1,4 @@
-"""Checkpoints that are stored in two parts, as one file: made once, by few processes, for many requests."""
+"""Files for download that are not stored as such: made once, by few processes, for many requests."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from typing import IO
 import structlog
 
 from api.download_cache import DownloadCache, Entry
-from api.materialising import Materialising, Request
+from api.materialising import Kind, Materialising, Request
 from models.errors import DownloadFailed, DownloadNotReady
 from models.job_store.fence import JobRow
 
@@ -50,20 +50,21 @@ class WholeFiles:
         self._materialising.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def entry(self, checkpoint: JobRow) -> Entry:
-        """Size and hash of the whole file, which is made if it never was.
+    def entry(self, checkpoint: JobRow, kind: Kind = "checkpoint") -> Entry:
+        """Size and hash of the file, which is made if it never was.
 
         Raises CheckpointDamaged, CheckpointFormatUnknown, TorchMissing, DownloadFailed, DownloadNotReady.
         """
-        return self._cache.find(checkpoint.id) or self._make(checkpoint)
+        return self._cache.find(_name(checkpoint, kind)) or self._make(checkpoint, kind)
 
-    def open(self, checkpoint: JobRow, entry: Entry) -> IO[bytes]:
+    def open(self, checkpoint: JobRow, entry: Entry, kind: Kind = "checkpoint") -> IO[bytes]:
         """The file of this entry, made again if the cache let it go meanwhile. Raises as ``entry``."""
-        stream = self._cache.open(checkpoint.id, entry)
+        name = _name(checkpoint, kind)
+        stream = self._cache.open(name, entry)
         if stream is None:
-            self._cache.forget(checkpoint.id)
-            again = self._make(checkpoint)
-            stream = self._cache.open(checkpoint.id, again)
+            self._cache.forget(name)
+            again = self._make(checkpoint, kind)
+            stream = self._cache.open(name, again)
             if stream is not None and again.sha256 != entry.sha256:
                 # Headers are made of the entry that is gone; whoever asks again gets those of the new one.
                 stream.close()
@@ -72,14 +73,15 @@ class WholeFiles:
             raise DownloadNotReady
         return stream
 
-    def _make(self, checkpoint: JobRow) -> Entry:
+    def _make(self, checkpoint: JobRow, kind: Kind) -> Entry:
         """Wait for the file, together with all who want it."""
+        name = _name(checkpoint, kind)
         with self._changing:
-            work = self._in_work.get(checkpoint.id)
+            work = self._in_work.get(name)
             if self._num_waiting >= MAX_WAITING or (work is None and len(self._in_work) >= MAX_WAITING):
                 raise DownloadNotReady("Too many downloads are being prepared; try again in a few seconds.")
             if work is None:
-                work = self._in_work[checkpoint.id] = self._pool.submit(self._work, checkpoint)
+                work = self._in_work[name] = self._pool.submit(self._work, checkpoint, kind)
             self._num_waiting += 1
         try:
             return work.result(self._wait_seconds)
@@ -89,16 +91,17 @@ class WholeFiles:
             with self._changing:
                 self._num_waiting -= 1
 
-    def _work(self, checkpoint: JobRow) -> Entry:
+    def _work(self, checkpoint: JobRow, kind: Kind) -> Entry:
         """In a thread of the pool, which lives as long as the API: the child would die with it."""
+        name = _name(checkpoint, kind)
         try:
-            if entry := self._cache.find(checkpoint.id):  # made a moment ago, maybe by another process
+            if entry := self._cache.find(name):  # made a moment ago, maybe by another process
                 return entry
             began_at = time.monotonic()
-            _log.info("materialise.started", checkpoint_id=checkpoint.id)
-            destination = self._cache.path(checkpoint.id)
-            entry = self._materialising.run(Request(self._storage_url, checkpoint, destination))
-            self._cache.describe(checkpoint.id, entry)
+            _log.info("materialise.started", checkpoint_id=checkpoint.id, kind=kind)
+            destination = self._cache.path(name)
+            entry = self._materialising.run(Request(self._storage_url, kind, checkpoint, destination))
+            self._cache.describe(name, entry)
         except OSError as error:
             raise DownloadFailed(
                 f"The file cannot be kept in {self._cache.folder}: {error.strerror or error}. Free "
@@ -107,9 +110,13 @@ class WholeFiles:
         finally:
             self._cache.sweep()
             with self._changing:
-                del self._in_work[checkpoint.id]
+                del self._in_work[name]
         seconds = round(time.monotonic() - began_at, 3)
         _log.info(
             "materialise.done", checkpoint_id=checkpoint.id, seconds=seconds, size_bytes=entry.size_bytes
         )
         return entry
+
+
+def _name(checkpoint: JobRow, kind: Kind) -> str:
+    return f"{checkpoint.id}.pth" if kind == "checkpoint" else f"{checkpoint.id}.model.zip"

@@ -100,8 +100,8 @@ class DownloadFailed(PerdureError):
 
 
 class TorchMissing(PerdureError):
-    """This checkpoint is put together by torch, which is not installed here: install the worker extra beside
-    the API (`pip install -e '.[worker]'`), or download from an API that has it."""
+    """This takes torch, which is not installed here: install the worker extra beside the API
+    (`pip install -e '.[worker]'`), or ask an API that has it."""
 
     code = "torch_missing"
 
@@ -110,6 +110,24 @@ class WebhookUrlInvalid(PerdureError):
     """This URL cannot be called."""
 
     code = "webhook_url_invalid"
+
+
+class ImageInvalid(PerdureError):
+    """The image cannot be decoded; send another one."""
+
+    code = "image_invalid"
+
+
+class PredictionNotReady(PerdureError):
+    """The model is still being loaded, or others are being asked; try again in a few seconds."""
+
+    code = "prediction_not_ready"
+
+
+class PredictionFailed(PerdureError):
+    """The prediction failed; try again, and if it stays so look at the API's log."""
+
+    code = "prediction_failed"
 
 
 # -- Fencing -------------------------------------------------------------------------------------

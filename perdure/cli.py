@@ -6,7 +6,20 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, editing, fleet, jobs, reading, service, submit, watch, webhooks
+from perdure.commands import (
+    compare,
+    download,
+    drill,
+    editing,
+    fleet,
+    jobs,
+    predict,
+    reading,
+    service,
+    submit,
+    watch,
+    webhooks,
+)  # fmt: skip
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -67,6 +80,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "edit": editing.edit,
         "delete": editing.delete,
         "download": download.download,
+        "predict": predict.predict,
         "drill": drill.drill,
     },
     READING: {
@@ -74,6 +88,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "events": reading.events,
         "attempts": reading.attempts,
         "logs": reading.logs,
+        "compare": compare.compare,
     },
 }
 for _panel, _commands in COMMANDS.items():

@@ -16,6 +16,8 @@ from perdure.errors import DownloadError, ServerUnreachableError, UnavailableErr
 from perdure.transport import Transport
 
 PREPARATION_SECONDS = 300.0
+#: What a server says while it makes a file, or loads a model.
+_IN_WORK = frozenset({"download_not_ready", "prediction_not_ready"})
 OnBytes = Callable[[int, int | None], object]  #: bytes done, bytes in all where they are known
 
 
@@ -38,7 +40,7 @@ def download(
     partial = _Partial(target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial"), on_bytes)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for preparation in _while_it_is_prepared():
+        for preparation in while_it_is_prepared():
             with preparation:
                 for attempt in transport.attempts():
                     with attempt, transport.stream(path, params, partial.continuation()) as response:
@@ -114,14 +116,12 @@ class _Partial:
         return True
 
 
-def _while_it_is_prepared() -> Iterator[Any]:
-    """A server that says so is at work on the file: that deserves more patience than one that is away."""
+def while_it_is_prepared() -> Iterator[Any]:
+    """A server that says so is at work on it: that deserves more patience than one that is away."""
     return iter(
         stamina.retry_context(
             on=lambda error: (
-                isinstance(error, UnavailableError)
-                and error.code == "download_not_ready"
-                and (error.retry_after or 1.0)
+                isinstance(error, UnavailableError) and error.code in _IN_WORK and (error.retry_after or 1.0)
             ),
             attempts=None,
             timeout=PREPARATION_SECONDS,

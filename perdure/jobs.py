@@ -5,23 +5,17 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from perdure import stream as streams
-from perdure.downloads import download
+from perdure.downloads import OnBytes, download
 from perdure.errors import NotFoundError, WaitTimeoutError
+from perdure.outputs import Outputs, file_in, path_of
 from perdure.pages import rows
-from perdure.transport import Transport
 from perdure.types import AT_REST, Attempt, Checkpoint, Drill, EpochMetrics, Event, Job, StepMetrics
 
-OnBytes = Callable[[int, int | None], object]
 
-
-class Jobs:
+class Jobs(Outputs):
     """The jobs of one server. Lists are iterators that fetch page after page as they are read."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
 
     # -- submitting and reading ------------------------------------------------------------------
 
@@ -41,7 +35,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """One job. Raises NotFoundError."""
-        return Job.model_validate(self._transport.get(_path(job_id)))
+        return Job.model_validate(self._transport.get(path_of(job_id)))
 
     def list(
         self,
@@ -87,21 +81,21 @@ class Jobs:
     def metrics_csv(self, job_id: str, granularity: Literal["epoch", "step"] = "epoch") -> str:
         """The same rows as CSV text."""
         params = {"granularity": granularity, "format": "csv"}
-        return self._transport.request("GET", _path(job_id, "metrics"), params=params).text
+        return self._transport.request("GET", path_of(job_id, "metrics"), params=params).text
 
     def events(self, job_id: str, *, after: str | int | None = None) -> Iterator[Event]:
         """The audit trail, oldest first."""
-        for row in self._rows(_path(job_id, "events"), {}, after=after, page_size=100):
+        for row in self._rows(path_of(job_id, "events"), {}, after=after, page_size=100):
             yield Event.model_validate(row)
 
     def attempts(self, job_id: str) -> Iterator[Attempt]:
         """The ledger of attempts, oldest first."""
-        for row in self._rows(_path(job_id, "attempts"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "attempts"), {}, page_size=100):
             yield Attempt.model_validate(row)
 
     def checkpoints(self, job_id: str) -> Iterator[Checkpoint]:
         """Every recorded checkpoint, pruned and quarantined ones included."""
-        for row in self._rows(_path(job_id, "checkpoints"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "checkpoints"), {}, page_size=100):
             yield Checkpoint.model_validate(row)
 
     def stream(
@@ -119,18 +113,18 @@ class Jobs:
         why. Raises ServerUnreachableError after ``patience_seconds`` without a server, NotFoundError.
         """
         return streams.follow(
-            self._transport, _path(job_id, "stream"),
+            self._transport, path_of(job_id, "stream"),
             after=after, patience_seconds=patience_seconds, on_away=on_away,
         )  # fmt: skip
 
     def drills(self, job_id: str) -> Iterator[Drill]:
         """What was broken on purpose, oldest first, each with what it cost."""
-        for row in self._rows(_path(job_id, "drills"), {}, page_size=100):
+        for row in self._rows(path_of(job_id, "drills"), {}, page_size=100):
             yield Drill.model_validate(row)
 
     def logs(self, job_id: str) -> str:
         """What the trainers of this job printed."""
-        response = self._transport.request("GET", _path(job_id, "logs"), headers={"Accept": "*/*"})
+        response = self._transport.request("GET", path_of(job_id, "logs"), headers={"Accept": "*/*"})
         return response.text
 
     # -- steering --------------------------------------------------------------------------------
@@ -163,7 +157,7 @@ class Jobs:
         Without any it ends with the weights that this one would: clones keep the numerics.
         """
         body = {"overrides": dict(overrides or {})}
-        answer = self._transport.post(_path(job_id, "clone"), body, idempotency_key=idempotency_key)
+        answer = self._transport.post(path_of(job_id, "clone"), body, idempotency_key=idempotency_key)
         return Job.model_validate(answer)
 
     def update(self, job_id: str, **changes: Any) -> Job:
@@ -171,15 +165,15 @@ class Jobs:
 
         ``metadata`` is merged: None takes a key away. None as the name, or as all metadata, takes that away.
         """
-        return Job.model_validate(self._transport.request("PATCH", _path(job_id), json=changes).json())
+        return Job.model_validate(self._transport.request("PATCH", path_of(job_id), json=changes).json())
 
     def delete(self, job_id: str) -> None:
         """Delete a finished job with its checkpoints and logs. Raises ConflictError for another."""
-        self._transport.request("DELETE", _path(job_id))
+        self._transport.request("DELETE", path_of(job_id))
 
     def drill(self, job_id: str, fault: str = "kill_trainer") -> Drill:
         """Let its worker break a running job. Raises NotAllowedError where drills are off."""
-        return Drill.model_validate(self._transport.post(_path(job_id, "drill"), {"fault": fault}))
+        return Drill.model_validate(self._transport.post(path_of(job_id, "drill"), {"fault": fault}))
 
     def wait(
         self,
@@ -221,25 +215,8 @@ class Jobs:
         name = Path(row.path).name if row.path else f"{row.id}.pth"
         return download(
             self._transport,
-            _path(job_id, "checkpoints", row.id, "content"),
-            _file(target, name),
-            on_bytes=on_bytes,
-        )
-
-    def download_model(
-        self,
-        job_id: str,
-        target: str | Path,
-        *,
-        checkpoint: str = "last",
-        on_bytes: OnBytes = lambda done, total: None,
-    ) -> Path:
-        """Save the trained model: of the ``last`` epoch, the ``best`` one, or a checkpoint's id."""
-        return download(
-            self._transport,
-            _path(job_id, "model", "content"),
-            _file(target, f"{job_id}-{checkpoint}.pth"),
-            params={"checkpoint": checkpoint},
+            path_of(job_id, "checkpoints", row.id, "content"),
+            file_in(target, name),
             on_bytes=on_bytes,
         )
 
@@ -261,11 +238,11 @@ class Jobs:
         return rows[0]
 
     def _metrics(self, job_id: str, granularity: str, after: str | int | None) -> Iterator[dict[str, Any]]:
-        path = _path(job_id, "metrics")
+        path = path_of(job_id, "metrics")
         return self._rows(path, {"granularity": granularity}, after=after, page_size=1000)
 
     def _act(self, job_id: str, verb: str, body: Any = None) -> Job:
-        return Job.model_validate(self._transport.post(_path(job_id, verb), body))
+        return Job.model_validate(self._transport.post(path_of(job_id, verb), body))
 
     def _rows(
         self,
@@ -279,19 +256,6 @@ class Jobs:
         return rows(self._transport, path, filters, page_size=page_size, after=after, limit=limit)
 
 
-def _path(job_id: str, *parts: str) -> str:
-    # Quoted, so that an id typed with a slash cannot become another request; a client takes dots away.
-    nobody = {"", ".", ".."}.intersection((job_id, *parts))
-    if nobody:
-        raise NotFoundError(404, "not_found", "Not Found", f"There is nothing with the id {nobody.pop()!r}.")
-    return "/".join(["/jobs", *(quote(part, safe="", errors="replace") for part in (job_id, *parts))])
-
-
 def _instant(value: datetime) -> str:
     """In UTC; an instant without a zone is in the caller's."""
     return value.astimezone(UTC).isoformat()
-
-
-def _file(target: str | Path, name: str) -> Path:
-    path = Path(target).expanduser()
-    return path / name if path.is_dir() or str(target).endswith("/") else path

@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
@@ -25,7 +26,9 @@ AT_REST = FINISHED | {"paused"}
 class Answer(BaseModel):
     """The root of every model here."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), serialize_by_alias=True, validate_by_name=True
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -224,6 +227,75 @@ class Checkpoint(Answer):
     status: str | None = None
     val_loss: float | None = None
     created_at: datetime | None = None
+
+
+class Model(Answer):
+    """What one needs to know to use a trained model."""
+
+    job_id: str
+    checkpoint: Checkpoint
+    arch: str
+    dropout: float | None = None
+    image_size: int | None = None
+    classes: list[str] | None = None  #: in the order of the outputs
+    preprocessing: dict[str, Any] = {}
+    weights_sha256: str | None = None
+
+
+class ClassProbability(Answer):
+    """A class, and how sure the model is of it."""
+
+    name: str = Field(alias="class")
+    index: int | None = None  #: its place among the job's classes
+    probability: float
+
+
+class Prediction(Answer):
+    """What a model sees in an image: the likeliest classes, the likeliest first."""
+
+    job_id: str
+    checkpoint_id: str | None = None
+    epoch: int | None = None
+    predictions: list[ClassProbability]
+
+
+class ComparedJob(Answer):
+    """One of several jobs, and its results."""
+
+    id: str
+    name: str | None = None
+    status: str
+    exact: bool | None = None
+    epochs_done: int = 0
+    best: Best | None = None
+    last: EpochMetrics | None = None
+    weights_sha256: str | None = None
+
+
+class Difference(Answer):
+    """A field in which specs differ, with one value for each job."""
+
+    field: str
+    values: list[Any]
+
+
+class ComparedEpoch(Answer):
+    """An epoch of several jobs; None for those that have not done it."""
+
+    epoch: int
+    metrics: list[EpochMetrics | None]
+
+
+class Comparison(Answer):
+    """Jobs side by side; every list is in the order of ``jobs``."""
+
+    jobs: list[ComparedJob]
+    spec: list[Difference] = []
+    same_dataset: bool | None = None
+    same_weights: bool | None = None  #: bit for bit; None until all of them succeeded
+    epochs: list[ComparedEpoch] = []
+    has_more: bool = False
+    last_id: int | None = None
 
 
 class Event(Answer):

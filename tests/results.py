@@ -25,7 +25,7 @@ def event_types(stack: Stack, job_id: str) -> list[str]:
 
 
 def download_model(stack: Stack, job_id: str, to: Path) -> Path:
-    answer = stack.http.get(f"/jobs/{job_id}/model/content")
+    answer = stack.http.get(f"/jobs/{job_id}/checkpoints/last/content")
     assert answer.status_code == 200, answer.text
     to.write_bytes(answer.content)
     return to

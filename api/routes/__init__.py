@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     catalogue,
+    comparisons,
     downloads,
     drills,
     editing,
@@ -11,6 +12,7 @@ from api.routes import (
     history,
     jobs,
     metrics,
+    predictions,
     prometheus,
     requests,
     stream,
@@ -19,8 +21,9 @@ from api.routes import (
 )
 
 router = APIRouter()
+# Comparisons first: `compare` is the id of no job.
 for part in (
-    jobs, editing, requests, metrics, history, stream, downloads, drills, workers, webhooks, catalogue,
-    health, prometheus,
+    comparisons, jobs, editing, requests, metrics, history, stream, downloads, predictions, drills, workers,
+    webhooks, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

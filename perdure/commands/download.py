@@ -1,4 +1,4 @@
-"""download: the model or a checkpoint, verified."""
+"""download: a checkpoint or the model, verified."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -15,22 +15,26 @@ from perdure.connection import connect
 class What(StrEnum):
     """What to download."""
 
-    MODEL = "model"
     CHECKPOINT = "checkpoint"
+    MODEL = "model"
 
 
 def download(
     job_id: JobId,
     what: Annotated[
-        What, typer.Argument(help="The trained model, or a checkpoint to go on from.")
-    ] = What.MODEL,
+        What,
+        typer.Argument(
+            help="A checkpoint, the .pth that `torch.load` reads anywhere; or the model, a zip with "
+            "model.safetensors, manifest.json and a predict.py."
+        ),
+    ] = What.CHECKPOINT,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a checkpoint's id.")] = "last",
     to: Annotated[
         str, typer.Option("--to", "-o", help="A file, or a folder to put it into.", show_default="here")
     ] = ".",
     as_json: AsJson = False,
 ) -> None:
-    """Download a job's model or checkpoint; it appears only when it is whole and verified."""
+    """Download a job's checkpoint or model; it appears only when it is whole and verified."""
     out = t.console()
     with connect() as client:
         job_id = resolve(client, job_id)

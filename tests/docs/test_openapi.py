@@ -10,9 +10,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from api import answers, stream_frames
+from api import answers, comparing, stream_frames
 from api.app import create_app
 from api.problems import STATUS_OF
+from api.routes.predictions import Prediction
 from models.job_spec import EarlyStopping, JobSpec
 from models.job_state import EndCause, EventType, Fault, JobStatus, Phase
 from models.migrate import schema_state
@@ -44,6 +45,8 @@ CONTRACT = {
     "GET /jobs/{job_id}/logs": {200, 404},
     "GET /jobs/{job_id}/model": {200, 404, 409},
     "GET /jobs/{job_id}/model/content": {200, 404, 409},
+    "POST /jobs/{job_id}/predict": {200, 404, 409, 413, 415, 422},
+    "GET /jobs/compare": {200, 404},
     "GET /models": {200},
     "POST /jobs/{job_id}/drill": {202, 403, 404, 409, 422},
     "GET /jobs/{job_id}/drills": {200, 404},
@@ -150,6 +153,11 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Checkpoints", answers.Checkpoint),
         ("## Model", answers.ModelManifest),
         ("## Model", answers.Preprocessing),
+        ("## Predictions", Prediction),
+        ("## Comparisons", comparing.Comparison),
+        ("## Comparisons", comparing.ComparedJob),
+        ("## Comparisons", comparing.Difference),
+        ("## Comparisons", comparing.ComparedEpoch),
         ("## Events", answers.JobEvent),
         ("## Stream", stream_frames.StatusLine),
         ("## Stream", stream_frames.StepsLine),

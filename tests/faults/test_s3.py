@@ -56,7 +56,7 @@ def test_a_job_killed_twice_ends_like_one_that_was_left_alone(
         assert weights_sha256_of(model) == killed["weights_sha256"]
         whole = model.read_bytes()
         for asked, expected in (("bytes=5-1000004", whole[5:1_000_005]), ("bytes=-7", whole[-7:])):
-            part = stack.http.get(f"/jobs/{job_id}/model/content", headers={"Range": asked})
+            part = stack.http.get(f"/jobs/{job_id}/checkpoints/last/content", headers={"Range": asked})
             assert part.status_code == 206 and part.content == expected
 
         _logs_are_readable(stack, store, job_id)

@@ -158,7 +158,7 @@ def test_a_head_only_job_as_any_notebook_loads_it(stack: Stack, tmp_path: Path, 
     assert all(row["size_bytes"] < 1_000_000 for row in rows), "the backbone is stored once, beside them"
 
     # Twenty users at once, and none of them waits for more than one process.
-    url = f"/jobs/{job_id}/model/content"
+    url = f"/jobs/{job_id}/checkpoints/last/content"
     began_at = time.monotonic()
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: stack.http.get(url), range(20)))
@@ -204,7 +204,7 @@ def test_kills_and_damage(stack: Stack, tmp_path: Path) -> None:
     job_id = stack.submit(SPEC | {"model": SPEC["model"] | {"arch": "mobilenet_v3_small"}})
     job = stack.await_status(job_id, "succeeded")
     last, before_last = stack.rows(f"/jobs/{job_id}/checkpoints")
-    url = f"/jobs/{job_id}/model/content"
+    url = f"/jobs/{job_id}/checkpoints/last/content"
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(stack.http.get, url)
@@ -233,9 +233,8 @@ def test_kills_and_damage(stack: Stack, tmp_path: Path) -> None:
     assert not left.exists()
 
     with Perdure(stack.url) as client:
-        assert (
-            weights_sha256_of(client.jobs.download_model(job_id, tmp_path / "m.pth")) == job["weights_sha256"]
-        )
+        model = client.jobs.download_checkpoint(job_id, "last", tmp_path / "m.pth")
+        assert weights_sha256_of(model) == job["weights_sha256"]
 
         # Cached files are served on; what has to be put together from damaged parts is not.
         [frozen] = (stack.home / f"storage/jobs/{job_id}/frozen").glob("*.pth")
@@ -245,8 +244,8 @@ def test_kills_and_damage(stack: Stack, tmp_path: Path) -> None:
         assert damaged.status_code == 410 and damaged.json()["code"] == "checkpoint_damaged"
         assert "another checkpoint" in damaged.json()["detail"]
         with pytest.raises(GoneError):
-            client.jobs.download_model(job_id, tmp_path / "n.pth", checkpoint=before_last["id"])
+            client.jobs.download_checkpoint(job_id, before_last["id"], tmp_path / "n.pth")
         assert stack.http.get(f"/jobs/{job_id}/checkpoints/{last['id']}/content").status_code == 200
         frozen.write_bytes(content)
-        client.jobs.download_model(job_id, tmp_path / "n.pth", checkpoint=before_last["id"])
+        client.jobs.download_checkpoint(job_id, before_last["id"], tmp_path / "n.pth")
     assert not list((stack.home / "cache/materialised").glob("*.partial"))

@@ -158,7 +158,7 @@ def _note_results(soak: Soak, fleet: Fleet, client: Client) -> None:
         )  # fmt: skip
     for row in done[-1 - int(soak.seconds / SECONDS_PER_DOWNLOAD) :]:
         file = soak.home / f"{row.id}.pth"
-        file.write_bytes(_answer(client, f"/jobs/{row.id}/model/content").content)
+        file.write_bytes(_answer(client, f"/jobs/{row.id}/checkpoints/last/content").content)
         fleet.history.add("downloaded", job_id=row.id, weights=weights_sha256_of(file))
 
 

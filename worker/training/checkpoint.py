@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 import torch
 import uuid_utils
 
-from models.errors import CheckpointFormatUnknown, StorageFailed
+from models.errors import CheckpointDamaged, CheckpointFormatUnknown, StorageFailed
 from models.storage import Storage, sha256_of
 from worker.messages import FileRef
 from worker.training.state import RunState
@@ -124,3 +124,21 @@ def parse(verified: io.BytesIO) -> dict[str, Any]:
             f"{CHECKPOINT_FORMAT}; upgrade the worker and retry."
         )
     return content
+
+
+def read_whole(storage: Storage, ref: FileRef, frozen: FileRef | None) -> dict[str, Any]:
+    """A checkpoint with every tensor; no file is parsed before the hashes of all are right.
+
+    Raises CheckpointDamaged, CheckpointFormatUnknown, or StorageFailed for a store that cannot be reached.
+    """
+    try:
+        files = [read_verified(storage, each, lambda *_: None) for each in (ref, frozen) if each is not None]
+    except CheckpointUnusable as unusable:
+        raise CheckpointDamaged(
+            f"A stored file of this checkpoint is damaged: {unusable}. Choose another checkpoint, or restore "
+            "the store; a job that goes on repairs what it needs."
+        ) from unusable
+    content, *others = (parse(file) for file in files)
+    # What is frozen lies before what learns, so this is the network's own order.
+    tensors = {name: tensor for each in others for name, tensor in each["model_state_dict"].items()}
+    return {**content, "model_state_dict": {**tensors, **content["model_state_dict"]}, "frozen": None}

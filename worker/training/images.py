@@ -44,6 +44,11 @@ def _open_as_rgb(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
+def resized_side(image_size: int) -> int:
+    """What the shorter side of an image is resized to before its centre is cut out."""
+    return round(image_size * 256 / 224)
+
+
 def evaluation_transform(image_size: int) -> Transform:
     """The centre of the image: the shorter side to 256/224 of ``image_size``, then a square of it.
 
@@ -51,7 +56,7 @@ def evaluation_transform(image_size: int) -> Transform:
     """
     transform: Transform = v2.Compose(
         [
-            v2.Resize(round(image_size * 256 / 224), InterpolationMode.BILINEAR, antialias=True),
+            v2.Resize(resized_side(image_size), InterpolationMode.BILINEAR, antialias=True),
             v2.CenterCrop(image_size),
             v2.PILToTensor(),
         ]

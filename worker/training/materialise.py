@@ -1,9 +1,11 @@
-"""One self-contained checkpoint out of its two stored files: ``python -m worker.training.materialise``.
+"""What users download, out of what is stored: ``python -m worker.training.materialise``.
 
 A process of its own, so that whoever serves downloads stays without torch. The request is one JSON object
-on stdin: ``parent_pid, storage_url, checkpoint, frozen, destination``, where both files are the recorded
-``path, sha256, size_bytes``. The answer is one JSON line on stdout: ``size_bytes, sha256, modified_ns`` of
-the file at the destination; or ``code, message``, with exit status 1, and nothing new at the destination.
+on stdin: ``parent_pid, storage_url, kind, job_id, checkpoint_id, checkpoint, frozen, destination``. ``kind``
+is ``checkpoint`` for one self-contained checkpoint, or ``model`` for a zip of what predictions take;
+both files are the recorded ``path, sha256, size_bytes``, and ``frozen`` may be null. The answer is one JSON
+line on stdout: ``size_bytes, sha256, modified_ns`` of the file at the destination; or ``code, message``, with
+exit status 1, and nothing new at the destination.
 """
 
 # ruff: noqa: PLC0415 - what loads torch is imported late: that it is not installed is an answer, too
@@ -14,13 +16,13 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from models.errors import CheckpointDamaged, DownloadFailed, PerdureError, TorchMissing
-from models.storage import storage_from_url
+from models.errors import DownloadFailed, PerdureError, TorchMissing
+from models.storage import sha256_of, storage_from_url
 from models.storage.local import FileWriter
 from models.storage.protocol import nobody
 from worker.messages import FileRef
@@ -40,46 +42,71 @@ class Made:
     modified_ns: int
 
 
-def materialise(storage_url: str, checkpoint_ref: FileRef, frozen_ref: FileRef, destination: Path) -> Made:
+def materialise(
+    storage_url: str, checkpoint_ref: FileRef, frozen_ref: FileRef | None, destination: Path
+) -> Made:
     """Write the whole checkpoint. Raises CheckpointDamaged, CheckpointFormatUnknown, DownloadFailed."""
     import torch
 
+    content = _whole(storage_url, checkpoint_ref, frozen_ref)
+
+    def fill(descriptor: int) -> tuple[int, str]:
+        sink = FileWriter(descriptor, nobody)
+        sink.fill(lambda file: torch.save(content, cast(IO[bytes], file)))
+        return sink.size_bytes, sink.sha256
+
+    return _made(destination, fill)
+
+
+def pack_model(
+    storage_url: str,
+    checkpoint_ref: FileRef,
+    frozen_ref: FileRef | None,
+    destination: Path,
+    *,
+    job_id: str,
+    checkpoint_id: str,
+) -> Made:
+    """Write the zip of the checkpoint's model. Raises as ``materialise``."""
+    from worker.training.portable import write_model_zip
+
+    content = _whole(storage_url, checkpoint_ref, frozen_ref)
+
+    def fill(descriptor: int) -> tuple[int, str]:
+        with os.fdopen(os.dup(descriptor), "w+b") as file:
+            write_model_zip(file, content, job_id, checkpoint_id)
+            size_bytes = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            # Read back: a zip is not written from front to back.
+            return size_bytes, sha256_of(file)
+
+    return _made(destination, fill)
+
+
+def _whole(storage_url: str, checkpoint_ref: FileRef, frozen_ref: FileRef | None) -> dict[str, Any]:
+    import torch
+
+    from worker.training import checkpoint
+
     torch.set_num_threads(1)
-    content = merged(storage_url, checkpoint_ref, frozen_ref)
+    return checkpoint.read_whole(storage_from_url(storage_url), checkpoint_ref, frozen_ref)
+
+
+def _made(destination: Path, fill: Callable[[int], tuple[int, str]]) -> Made:
+    """The file that ``fill`` writes, under its name once it is whole. Raises DownloadFailed."""
     try:
         with _new_partial(destination) as (partial, descriptor):
-            sink = FileWriter(descriptor, nobody)
-            sink.fill(lambda file: torch.save(content, cast(IO[bytes], file)))
+            size_bytes, sha256 = fill(descriptor)
             os.fsync(descriptor)
             modified_ns = os.fstat(descriptor).st_mtime_ns
             # No fsync of the folder: a name that a power cut takes back is made again.
             partial.rename(destination)
     except OSError as error:
         raise DownloadFailed(
-            f"The checkpoint could not be put together in {destination.parent}: {error.strerror or error}. "
+            f"The file could not be put together in {destination.parent}: {error.strerror or error}. "
             "Free some space there, or repair it, and try again."
         ) from error
-    return Made(sink.size_bytes, sink.sha256, modified_ns)
-
-
-def merged(storage_url: str, checkpoint_ref: FileRef, frozen_ref: FileRef) -> dict[str, Any]:
-    """The checkpoint with every tensor; neither file is parsed before the hashes of both are right."""
-    from worker.training import checkpoint
-
-    storage = storage_from_url(storage_url)
-    try:
-        files = [
-            checkpoint.read_verified(storage, ref, lambda *_: None) for ref in (checkpoint_ref, frozen_ref)
-        ]
-    except checkpoint.CheckpointUnusable as unusable:
-        raise CheckpointDamaged(
-            f"A stored file of this checkpoint is damaged: {unusable}. Choose another checkpoint, or restore "
-            "the store; a job that goes on repairs what it needs."
-        ) from unusable
-    content, frozen = (checkpoint.parse(file) for file in files)
-    # What is frozen lies before what learns, so this is the network's own order.
-    tensors = {**frozen["model_state_dict"], **content["model_state_dict"]}
-    return {**content, "model_state_dict": tensors, "frozen": None}
+    return Made(size_bytes, sha256, modified_ns)
 
 
 @contextlib.contextmanager
@@ -101,13 +128,18 @@ def _new_partial(destination: Path) -> Iterator[tuple[Path, int]]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request; what went wrong is part of the answer."""
+    frozen = request["frozen"]
+    where = (
+        request["storage_url"],
+        FileRef(**request["checkpoint"]),
+        None if frozen is None else FileRef(**frozen),
+        Path(request["destination"]),
+    )
     try:
-        made = materialise(
-            request["storage_url"],
-            FileRef(**request["checkpoint"]),
-            FileRef(**request["frozen"]),
-            Path(request["destination"]),
-        )
+        if request["kind"] == "model":
+            made = pack_model(*where, job_id=request["job_id"], checkpoint_id=request["checkpoint_id"])
+        else:
+            made = materialise(*where)
     except PerdureError as error:
         return {"code": error.code, "message": error.message}
     except ModuleNotFoundError as error:

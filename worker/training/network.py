@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torchvision
@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from models.errors import WeightsInvalid
+from models.job_spec import JobSpec
 from worker.training.randomness import seed_initialisation
 
 #: Classes of the published weights, by which the head is recognised.
@@ -46,6 +47,15 @@ class Architecture:
     image_size: int
     dropout: float
 
+    @classmethod
+    def of(cls, spec: JobSpec, num_classes: int) -> Self:
+        return cls(
+            name=spec.model.arch,
+            num_classes=num_classes,
+            image_size=spec.hyperparameters.image_size or default_image_size(spec.model.arch),
+            dropout=spec.model.dropout,
+        )
+
 
 class _ParametersWithoutMemory(TorchFunctionMode):
     """Leaves new parameters and buffers unallocated, for weights that are loaded in a moment anyway.
@@ -75,13 +85,19 @@ def default_image_size(name: str) -> int:
     return size
 
 
-def torchvision_network(name: str, image_size: int) -> nn.Module:
-    """The architecture as published, randomly initialised from the global generator."""
+def constructor_arguments(name: str, image_size: int) -> dict[str, Any]:
+    """What torchvision's constructor is told beside the number of classes."""
     arguments: dict[str, Any] = dict(_WITHOUT_AUXILIARY_HEADS.get(name, {}))
     if name.startswith("vit_"):
         arguments["image_size"] = image_size
     elif name.startswith("maxvit"):
         arguments["input_size"] = (image_size, image_size)
+    return arguments
+
+
+def torchvision_network(name: str, image_size: int) -> nn.Module:
+    """The architecture as published, randomly initialised from the global generator."""
+    arguments = constructor_arguments(name, image_size)
     network: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
     return network
 

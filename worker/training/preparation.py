@@ -14,7 +14,7 @@ from worker.training.data import BatchSource, cut_into_batches
 from worker.training.dataset import Dataset, prepare_dataset
 from worker.training.fingerprint import fingerprint
 from worker.training.learner import Learner
-from worker.training.network import Architecture, Classifier, build_empty, default_image_size, load
+from worker.training.network import Architecture, Classifier, build_empty, load
 from worker.training.numerics import Numerics
 from worker.training.optimization import Plan
 from worker.training.pretrained import initial_network
@@ -53,7 +53,7 @@ def prepare(task: Task, session: Session) -> Attempt:
     with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as reader:
         newest = reader.submit(newest_usable, task, storage, session)
         data = prepare_dataset(task, spec, storage, session)
-        architecture = _architecture(spec, data)
+        architecture = Architecture.of(spec, len(data.manifest.classes))
         empty = build_empty(architecture) if task.checkpoints else None
         found = newest.result()
 
@@ -110,15 +110,6 @@ def prepare(task: Task, session: Session) -> Attempt:
         state=state,
         resumed_from=found.ref if found else None,
         frozen=frozen,
-    )
-
-
-def _architecture(spec: JobSpec, data: Dataset) -> Architecture:
-    return Architecture(
-        name=spec.model.arch,
-        num_classes=len(data.manifest.classes),
-        image_size=spec.hyperparameters.image_size or default_image_size(spec.model.arch),
-        dropout=spec.model.dropout,
     )
 
 

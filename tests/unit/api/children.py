@@ -19,7 +19,10 @@ if (folder / "say").exists():
     print((folder / "say").read_text())
     sys.exit("Traceback: something secret in site-packages")
 root = pathlib.Path(asked["storage_url"].removeprefix("file://"))
-content = b"".join((root / asked[part]["path"]).read_bytes() for part in ("frozen", "checkpoint"))
+files = [asked[part] for part in ("frozen", "checkpoint") if asked[part]]
+content = b"".join((root / file["path"]).read_bytes() for file in files)
+if asked["kind"] == "model":
+    content += json.dumps([asked["job_id"], asked["checkpoint_id"]]).encode()
 target = pathlib.Path(asked["destination"])
 partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
 partial.write_bytes(content)

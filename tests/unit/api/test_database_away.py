@@ -23,6 +23,7 @@ SPEC: dict[str, Any] = {"dataset": {"path": "flowers"}, "model": {"weights": Non
         ("GET", "/jobs/job_1/events"), ("GET", "/jobs/job_1/attempts"), ("GET", "/jobs/job_1/checkpoints"),
         ("GET", "/jobs/job_1/logs"), ("GET", "/jobs/job_1/stream"), ("GET", "/jobs/job_1/stream?after=0"),
         ("GET", "/jobs/job_1/model"), ("GET", "/jobs/job_1/model/content"),
+        ("GET", "/jobs/compare?ids=job_1,job_2"),
         ("GET", "/jobs/job_1/checkpoints/ckpt_1/content"), ("GET", "/workers"), ("GET", "/health/ready"),
     ],
 )  # fmt: skip

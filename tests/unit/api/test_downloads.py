@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from api.answers import Preprocessing
+from api.whole_files import WholeFiles
 from models.database import Database
 from models.settings import Settings
 from models.tables import checkpoints
+from tests.unit.api.children import Children
 
 
 @pytest.fixture
@@ -33,6 +36,18 @@ def rows(client: TestClient, job_id: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def url(job_id: str, rows: list[dict[str, Any]]) -> str:
     return f"/jobs/{job_id}/checkpoints/{rows[0]['id']}/content"
+
+
+@pytest.fixture(autouse=True)
+def _with_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What packs models does as it is told, without torch."""
+    folder = tmp_path / "children"
+    folder.mkdir()
+
+    def make(cache: Path, storage_url: str) -> WholeFiles:
+        return WholeFiles(cache, storage_url, materialising=Children(folder).materialising())
+
+    monkeypatch.setattr("api.app.WholeFiles", make)
 
 
 def test_a_whole_checkpoint(client: TestClient, url: str, rows: list[dict[str, Any]]) -> None:
@@ -99,6 +114,7 @@ def test_a_pruned_checkpoint_is_gone(
 ) -> None:
     assert rows[-1]["status"] == "pruned"
     problem(client.get(f"/jobs/{job_id}/checkpoints/{rows[-1]['id']}/content"), 410, "content_gone")
+    problem(client.get(f"/jobs/{job_id}/model/content?checkpoint={rows[-1]['id']}"), 409, "wrong_state")
 
 
 def test_a_quarantined_checkpoint_is_gone(
@@ -126,7 +142,7 @@ def test_a_file_that_vanished_is_gone(
 ) -> None:
     (Path(settings.storage_url.removeprefix("file://")) / rows[0]["path"]).unlink()
     problem(client.get(url), 410, "content_gone")
-    problem(client.get(f"/jobs/{job_id}/model/content"), 409)
+    problem(client.get(f"/jobs/{job_id}/checkpoints/last/content"), 410, "content_gone")
 
 
 def test_a_checkpoint_of_another_job_is_not_found(
@@ -144,10 +160,26 @@ def test_the_model_is_the_last_checkpoint(
     assert manifest["checkpoint"]["id"] == rows[0]["id"]
     assert manifest["classes"] == ["daisy", "rose", "tulip"]
     assert manifest["arch"] == "efficientnet_b1" and manifest["image_size"] == 240
-    assert manifest["weights_sha256"] == "ab" * 32
-    content = client.get(manifest["links"]["content"])
-    assert hashlib.sha256(content.content).hexdigest() == rows[0]["sha256"]
-    assert client.get(f"/jobs/{job_id}/model/content").content == content.content
+    assert manifest["dropout"] == 0.3 and manifest["weights_sha256"] == "ab" * 32
+    checkpoint = client.get(manifest["links"]["checkpoint"])
+    assert hashlib.sha256(checkpoint.content).hexdigest() == rows[0]["sha256"]
+    assert client.get(f"/jobs/{job_id}/checkpoints/last/content").content == checkpoint.content
+
+
+def test_the_model_is_a_zip_of_that_checkpoint(
+    client: TestClient, job_id: str, rows: list[dict[str, Any]]
+) -> None:
+    checkpoint = client.get(f"/jobs/{job_id}/checkpoints/last/content").content
+    model = client.get(f"/jobs/{job_id}/model/content")
+    assert model.content == checkpoint + json.dumps([job_id, rows[0]["id"]]).encode()
+    assert model.headers["content-type"] == "application/zip"
+    assert model.headers["content-disposition"].endswith(f'{job_id}-{rows[0]["id"]}.zip"')
+    etag = f'"{hashlib.sha256(model.content).hexdigest()}"'
+    assert model.headers["etag"] == etag
+    part = client.get(f"/jobs/{job_id}/model/content", headers={"Range": "bytes=990-1009", "If-Range": etag})
+    assert part.status_code == 206 and part.content == model.content[990:1010]
+    again = client.get(f"/jobs/{job_id}/model/content", headers={"If-None-Match": etag})
+    assert again.status_code == 304
 
 
 def test_the_best_and_any_other_checkpoint(
@@ -163,7 +195,9 @@ def test_the_best_and_any_other_checkpoint(
     manifest = client.get(f"/jobs/{job_id}/model?checkpoint={best}").json()
     assert manifest["checkpoint"]["epoch"] == 1 and manifest["weights_sha256"] is None
     assert client.get(f"/jobs/{job_id}/model").json()["checkpoint"]["epoch"] == 3
-    assert client.get(f"/jobs/{job_id}/model/content?checkpoint=best").status_code == 200
+    assert client.get(f"/jobs/{job_id}/model/content?checkpoint=best").content.endswith(f'"{best}"]'.encode())
+    by_id = client.get(f"/jobs/{job_id}/checkpoints/{best}/content")
+    assert client.get(f"/jobs/{job_id}/checkpoints/best/content").content == by_id.content
 
 
 @pytest.mark.parametrize(
@@ -174,6 +208,14 @@ def test_no_model_before_the_first_checkpoint(
 ) -> None:
     problem(client.get(f"/jobs/{submit()['id']}/{part}"), 409, "wrong_state")
     problem(client.get(f"/jobs/job_0/{part}"), 404, "not_found")
+
+
+def test_no_last_checkpoint_before_the_first(
+    client: TestClient, submit: Callable[..., Any], problem: Callable[..., Any]
+) -> None:
+    job_id = submit()["id"]
+    problem(client.get(f"/jobs/{job_id}/checkpoints/last/content"), 404, "not_found")
+    problem(client.get(f"/jobs/{job_id}/checkpoints/newest/content"), 404, "not_found")
 
 
 def test_preprocessing_is_what_the_trainer_does() -> None:

@@ -158,6 +158,7 @@ GARBAGE = [
         ("POST", "/jobs/{}/retry"), ("GET", "/jobs/{}/metrics"), ("GET", "/jobs/{}/events"),
         ("GET", "/jobs/{}/attempts"), ("GET", "/jobs/{}/checkpoints"), ("GET", "/jobs/{}/logs"),
         ("GET", "/jobs/{}/model"), ("GET", "/jobs/{}/model/content"),
+        ("POST", "/jobs/{}/predict"),
         ("GET", "/jobs/{}/checkpoints/ckpt_1/content"), ("GET", "/jobs/JOB/checkpoints/{}/content"),
     ],
 )  # fmt: skip
@@ -186,6 +187,8 @@ def test_garbage_for_an_id_is_not_found(
         "/jobs/JOB/attempts?after=4294967296", "/jobs/JOB/checkpoints?after=%00", "/jobs/JOB/logs?attempt=0",
         "/jobs/JOB/logs?attempt=../../x", "/jobs/JOB/logs?max_bytes=99999999999", "/workers?after=%00",
         "/jobs/JOB/model?checkpoint=newest", "/jobs/JOB/model/content?checkpoint=ckpt_%00",
+        "/jobs/compare?ids=JOB", "/jobs/compare?ids=JOB,JOB", "/jobs/compare?ids=,", "/jobs/compare?ids=JOB,",
+        "/jobs/compare?ids=a,b,c,d,e,f,g", "/jobs/compare?ids=JOB,job_1&limit=1001",
     ],
 )  # fmt: skip
 def test_invalid_query_values_are_refused(

@@ -10,6 +10,8 @@ import pytest
 
 from tests.unit.perdure.command_line import JOB, Run
 
+COMMITTED = {"id": "ckpt_1", "step": 5, "status": "committed", "path": "jobs/job_1/checkpoints/one.pth"}
+
 # -- reading -------------------------------------------------------------------------------------
 
 
@@ -111,16 +113,23 @@ def test_extend(run: Run, server: Any) -> None:
 
 
 def test_download(run: Run, server: Any, tmp_path: Path) -> None:
-    server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
+    """Unless told otherwise, the file that notebooks read."""
+    server.routes["GET /jobs/job_1/checkpoints"] = server.page([COMMITTED])
+    server.routes["GET /jobs/job_1/checkpoints/ckpt_1/content"] = lambda request: httpx2.Response(
+        200, content=b"weights"
+    )
     code, out, _ = run("download", "job_1", "--to", str(tmp_path), "--json")
     assert code == 0
-    assert Path(json.loads(out)["path"]).read_bytes() == b"weights"
+    assert Path(json.loads(out)["path"]).name == "one.pth"
+    assert (tmp_path / "one.pth").read_bytes() == b"weights"
 
 
 def test_a_folder_that_is_not_there_yet(run: Run, server: Any, tmp_path: Path) -> None:
-    server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
+    server.routes["GET /jobs/job_1/checkpoints"] = server.page([COMMITTED])
+    path = "GET /jobs/job_1/checkpoints/ckpt_1/content"
+    server.routes[path] = lambda request: httpx2.Response(200, content=b"weights")
     assert run("download", "job_1", "--to", f"{tmp_path}/models/")[0] == 0
-    assert (tmp_path / "models/job_1-last.pth").read_bytes() == b"weights"
+    assert (tmp_path / "models/one.pth").read_bytes() == b"weights"
 
 
 # -- editing -------------------------------------------------------------------------------------

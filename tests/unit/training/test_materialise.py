@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,16 +101,18 @@ def ask(request: dict[str, Any], *before: str) -> "subprocess.CompletedProcess[s
 
 def request(job: Job, refs: tuple[FileRef, FileRef], target: Path) -> dict[str, Any]:
     return {
-        "storage_url": job.store.as_uri(), "checkpoint": vars(refs[0]), "frozen": vars(refs[1]),
-        "destination": str(target),
+        "storage_url": job.store.as_uri(), "kind": "checkpoint", "job_id": "job_1", "checkpoint_id": "ckpt_1",
+        "checkpoint": vars(refs[0]), "frozen": vars(refs[1]), "destination": str(target),
     }  # fmt: skip
 
 
 def request_of_nothing(tmp_path: Path) -> dict[str, Any]:
     """For files that are not there."""
     ref = {"path": "x", "sha256": "00" * 32, "size_bytes": 1}
-    target = str(tmp_path / "w")
-    return {"storage_url": tmp_path.as_uri(), "checkpoint": ref, "frozen": ref, "destination": target}
+    return {
+        "storage_url": tmp_path.as_uri(), "kind": "checkpoint", "job_id": "job_1", "checkpoint_id": "ckpt_1",
+        "checkpoint": ref, "frozen": ref, "destination": str(tmp_path / "w"),
+    }  # fmt: skip
 
 
 def test_its_answers_are_one_line(job: Job, tmp_path: Path) -> None:
@@ -117,6 +120,17 @@ def test_its_answers_are_one_line(job: Job, tmp_path: Path) -> None:
     good = ask(request(job, refs, target))
     assert good.returncode == 0, good.stderr
     assert json.loads(good.stdout)["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
+
+    packed = ask({**request(job, refs, tmp_path / "model.zip"), "kind": "model"})
+    assert (
+        json.loads(packed.stdout)["sha256"]
+        == hashlib.sha256((tmp_path / "model.zip").read_bytes()).hexdigest()
+    )
+    with zipfile.ZipFile(tmp_path / "model.zip") as model:
+        said = json.loads(model.read("manifest.json"))
+    assert said["checkpoint_id"] == "ckpt_1"
+    whole = torch.load(target, weights_only=True)["model_state_dict"]
+    assert said["weights_sha256"] == weights_sha256(whole), "with what is stored apart"
 
     wrong = (refs[0], replace(refs[1], sha256="00" * 32))
     damaged = ask(request(job, wrong, tmp_path / "other.pth"))

@@ -36,8 +36,9 @@ def test_a_download_is_whole_and_says_what_it_is(
     row = client.get(f"/jobs/{split.job_id}/checkpoints").json()["data"][-1]
     assert row["id"] == split.ids[0] and row["size_bytes"] == 1000, "the row is about what is stored"
     model = client.get(f"/jobs/{split.job_id}/model/content?checkpoint={split.ids[0]}")
-    assert model.content == content
-    assert len(children.pids) == 1
+    assert model.content == content + f'["{split.job_id}", "{split.ids[0]}"]'.encode(), "another file"
+    assert client.get(split.url()).content == content, "that takes the place of none"
+    assert len(children.pids) == 2
 
 
 def test_ranges_and_conditions(
