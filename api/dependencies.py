@@ -19,6 +19,7 @@ from models.storage import Storage
 MAX_INTEGER = 2**31 - 1
 _JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
 _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
+_DATASET_ID = re.compile(r"ds_[0-9A-Za-z-]{1,60}")
 _WORKER_ID = re.compile(r"wrk_[0-9A-Za-z-]{1,60}")
 
 
@@ -80,7 +81,14 @@ async def _worker_id(worker_id: str) -> str:
     return worker_id
 
 
+async def _dataset_id(dataset_id: str) -> str:
+    if not _DATASET_ID.fullmatch(dataset_id):
+        raise NotFound("There is no dataset with that id; `GET /datasets` lists those that exist.")
+    return dataset_id
+
+
 JobId = Annotated[str, Depends(_job_id)]
+DatasetId = Annotated[str, Depends(_dataset_id)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 
@@ -88,6 +96,12 @@ CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 def _is_job_id(value: str) -> str:
     if not _JOB_ID.fullmatch(value):
         raise ValueError("This is not the id of a job.")
+    return value
+
+
+def _is_dataset_id(value: str) -> str:
+    if not _DATASET_ID.fullmatch(value):
+        raise ValueError("This is not the id of a dataset.")
     return value
 
 
@@ -109,6 +123,11 @@ AfterJob = Annotated[
     str | None,
     Query(description="The `last_id` of the page before."),
     AfterValidator(lambda v: v and _is_job_id(v)),
+]
+AfterDataset = Annotated[
+    str | None,
+    Query(description="The `last_id` of the page before."),
+    AfterValidator(lambda v: v and _is_dataset_id(v)),
 ]
 AfterCheckpoint = Annotated[
     str | None,

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,18 +17,9 @@ from sqlalchemy import (
     true,
 )
 
-from models.columns import Id, Instant, Json, one_of
+from models.columns import Id, Instant, Json, metadata, one_of
+from models.dataset_tables import datasets  # noqa: F401 - a part of the metadata, too
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 jobs = Table(
     "jobs",
@@ -108,6 +98,7 @@ jobs = Table(
     Column("running_seconds", Float, nullable=False, server_default="0"),
     Column("finished_at", Instant),
     Column("drill_requested", Id),  # the drill that its worker is to carry out
+    Column("dataset_id", Id),  # that its spec names; no foreign key, since a finished job may outlive it
     CheckConstraint(one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
@@ -132,6 +123,12 @@ Index(
     jobs.c.lease_expires_at,
     sqlite_where=text("status = 'running'"),
     postgresql_where=text("status = 'running'"),
+)
+Index(
+    "ix_jobs_dataset",
+    jobs.c.dataset_id,
+    sqlite_where=text("dataset_id IS NOT NULL"),
+    postgresql_where=text("dataset_id IS NOT NULL"),
 )
 Index("uq_jobs_idempotency", jobs.c.tenant_id, jobs.c.idempotency_key, unique=True)
 # One for each way of listing. They begin with the tenant, as every list does; one that began with the

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     catalogue,
+    datasets,
     downloads,
     drills,
     health,
@@ -17,6 +18,6 @@ from api.routes import (
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    datasets, jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
 
+from models.columns import storable
 from models.database import Database
 from models.errors import LeaseLost, NotFound
 from models.job_state import EventType, JobStatus
@@ -92,8 +93,3 @@ def record(
             created_at=db.now(),
         )
     )
-
-
-def storable(text: str) -> str:
-    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, say)."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

@@ -5,6 +5,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, select, tuple_
 
 from models.database import Database
+from models.dataset_state import LIGHT
+from models.dataset_store.checks import is_claimable
+from models.dataset_tables import datasets
 from models.errors import ContentGone, NotFound
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
@@ -41,10 +44,12 @@ def list_jobs(
 
 
 def claimable_classes(db: Database) -> list[str]:
-    """The device classes that queued jobs wait for."""
+    """The device classes that queued jobs wait for, and `light` where datasets wait for their check."""
+    waiting = select(jobs.c.device_class).where(jobs.c.status == JobStatus.QUEUED).distinct()
+    unchecked = select(datasets.c.id).where(is_claimable(db)).limit(1)
     with db.reading() as tx:
-        waiting = select(jobs.c.device_class).where(jobs.c.status == JobStatus.QUEUED).distinct()
-        return sorted(tx.execute(waiting).scalars())
+        classes = list(tx.execute(waiting).scalars())
+        return sorted([*classes, LIGHT] if tx.execute(unchecked).first() else classes)
 
 
 def epoch_metrics(
