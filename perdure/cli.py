@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, fleet, jobs, reading, service, submit, watch
+from perdure.commands import datasets, download, drill, fleet, jobs, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -73,6 +73,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "logs": reading.logs,
     },
 }
+#: Commands with commands of their own.
+GROUPS = {"datasets": datasets.app}
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name, rich_help_panel=CONTROL)
 for _panel, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_function)

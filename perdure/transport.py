@@ -7,7 +7,7 @@ replays the first answer instead of doing the work twice.
 import json
 import random
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ import stamina
 
 from perdure.errors import BY_STATUS, PerdureAPIError, ServerUnreachableError
 
+#: A server syncs and looks through what may be gigabytes before it answers.
+_UPLOAD_TIMEOUT = httpx2.Timeout(60.0, read=600.0)
 #: Statuses that say "later", not "no".
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 
@@ -70,6 +72,31 @@ class Transport:
         """Send ``body`` as JSON, once in effect however often it takes, and return the JSON answer."""
         key = idempotency_key or uuid.uuid4().hex
         response = self.request("POST", path, params=params, json=body, headers={"Idempotency-Key": key})
+        return response.json()
+
+    def upload(
+        self,
+        path: str,
+        pieces: Callable[[], Iterable[bytes]],
+        *,
+        content_type: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Send a body that ``pieces`` makes anew for each try, and return the JSON answer."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": content_type}
+        try:
+            for attempt in self.attempts():
+                with attempt:
+                    response = self._http.post(
+                        path,
+                        params=_clean(params),
+                        content=pieces(),
+                        headers=headers,
+                        timeout=_UPLOAD_TIMEOUT,
+                    )
+                    raise_for_problem(response)
+        except httpx2.TransportError as error:
+            raise ServerUnreachableError(self.url, _reason(error)) from error
         return response.json()
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:

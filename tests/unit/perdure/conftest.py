@@ -67,7 +67,7 @@ def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def connect(retry_seconds: float = 0.0) -> Perdure:
         return Perdure("http://server.test", retry_seconds=0.0, transport=httpx2.MockTransport(server))
 
-    for module in ("jobs", "reading", "submit", "watch", "download", "drill", "fleet"):
+    for module in ("datasets", "jobs", "reading", "submit", "watch", "download", "drill", "fleet"):
         monkeypatch.setattr(f"perdure.commands.{module}.connect", connect)
 
     def invoke(*arguments: str) -> tuple[int, str, str]:
