@@ -62,9 +62,8 @@ class Examiner:
                 try:
                     self._see_through(check)
                 except LeaseLost:
-                    log.warning(
-                        "check.lost"
-                    )  # another has it, or it was deleted: what we unpacked is garbage
+                    # Another has it, or it was deleted: what was unpacked here is garbage.
+                    log.warning("check.lost")
                     if check.dataset.source == Source.UPLOAD:
                         shutil.rmtree(self._settings.uploads_folder / self._folder(check), ignore_errors=True)
                 except DatabaseUnavailable:

@@ -11,6 +11,12 @@ MAX_CSV_BYTES = 32 * 2**20
 _SIDES = {"train", "val"}
 
 
+def has_labels(content: bytes) -> bool:
+    """Whether the first line names the columns that labels need."""
+    first = content.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
+    return {"file", "label"} <= {column.strip().lower() for column in first.split(",")}
+
+
 def targets_by_labels(name: str, content: bytes, files: Collection[str]) -> dict[str, str]:
     """By file: where it lies once unpacked, ``[<split>/]<label>/<file>``.
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from models.archives.directory import expect_few_entries
 from models.archives.images import HEAD_BYTES, SUFFIXES, expect_image
-from models.archives.labels import MAX_CSV_BYTES, targets_by_labels
+from models.archives.labels import MAX_CSV_BYTES, has_labels, targets_by_labels
 from models.archives.layout import expect_classes
 from models.archives.names import safe_parts, same_place, shown
 from models.errors import ArchiveInvalid
@@ -113,13 +113,17 @@ def _members(archive: zipfile.ZipFile) -> list[Member]:
     tables = {parts for parts in entries if _suffix(parts) == ".csv"}
     top = _common_top(images, tables, folders)
     files = {"/".join(parts[top:]): entries[parts] for parts in images}
-    table = [parts for parts in tables if len(parts) == top + 1]
-    if len(table) > 1:
+    at_top = {parts[-1]: _table(archive, entries[parts]) for parts in tables if len(parts) == top + 1}
+    # Beside class folders a CSV may be about anything; where there are none it must be the labels.
+    if any("/" in name for name in files):
+        at_top = {name: content for name, content in at_top.items() if has_labels(content)}
+    if len(at_top) > 1:
         raise ArchiveInvalid(
             "There are several CSVs at the top of the archive; leave the one with the labels."
         )
-    if table:
-        targets = targets_by_labels(table[0][-1], _table(archive, entries[table[0]]), files)
+    if at_top:
+        [(name, content)] = at_top.items()
+        targets = targets_by_labels(name, content, files)
         _expect_different({tuple(target.split("/")) for target in targets.values()}, set())
         expect_classes(targets.values(), [])
     else:

@@ -80,6 +80,11 @@ def test_labels_in_a_csv_become_folders(ask: Ask) -> None:
     }  # fmt: skip
 
 
+def test_a_csv_beside_class_folders_may_be_about_anything(ask: Ask) -> None:
+    answered = ask(zipped(flowers() | {"cameras.csv": b"name,price\nx,1\n"}))
+    assert answered["found"]["counts"] == {"all": {"daisy": 3, "rose": 3}}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

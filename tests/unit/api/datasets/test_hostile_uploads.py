@@ -105,10 +105,12 @@ ARCHIVES: dict[str, bytes] = {
     "a label of two folders": zipped(GOOD | {"l.csv": b"file,label\nrose/0.png,a/b\ndaisy/0.png,b\n"}),
     "a file that is not there": zipped(GOOD | {"l.csv": b"file,label\nrose/7.png,a\n"}),
     "a file twice": zipped(GOOD | {"l.csv": b"file,label\nrose/0.png,a\nrose/0.png,b\n"}),
-    "other columns": zipped(GOOD | {"l.csv": b"path,class\nrose/0.png,a\n"}),
+    "other columns": zipped({"0.png": picture(0), "1.png": picture(1), "l.csv": b"path,class\n0.png,a\n"}),
+    "more columns": zipped(GOOD | {"l.csv": b"file,label,weight\nrose/0.png,a,1\n"}),
     "labels equal but for case": zipped(GOOD | {"l.csv": b"file,label\nrose/0.png,a\nrose/1.png,A\n"}),
     "no UTF-8": zipped(GOOD | {"l.csv": b"file,label\nrose/0.png,\xff\n"}),
     "two CSVs": zipped(GOOD | {"l.csv": b"file,label\n", "m.csv": b"file,label\n"}),
+    "a CSV of 33 MB": zipped(GOOD | {"l.csv": b"file,label\n" + bytes(33 * 2**20)}),
 }  # fmt: skip
 
 
