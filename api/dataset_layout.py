@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.archives.images import SUFFIXES
 from models.errors import DatasetInvalid, SpecInvalid
 
-#: What the trainer takes for an image (a test holds the two equal).
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 #: Beyond so many entries of folders, each further class is only looked at until its first image.
 COUNTED_ENTRIES = 50_000
 MAX_CLASSES = 10_000
@@ -28,8 +27,11 @@ class Layout:
     is_exact: bool  #: False when counting stopped at COUNTED_ENTRIES
 
 
-def below_data_root(data_root: Path, relative: str, field: str) -> Path:
-    """The real place of a user's path. Raises SpecInvalid unless it exists below the data root."""
+def below_data_root(data_root: Path, relative: str, field: str, *, uploads: Path) -> Path:
+    """The real place of a user's path. Raises SpecInvalid unless it exists below the data root.
+
+    Nothing does below ``uploads``: what others have sent is theirs, and only reached by its id.
+    """
     if relative.startswith("/") or "\\" in relative or ".." in relative.split("/"):
         raise SpecInvalid(
             "The path must lie below the data root: relative, without `..` or `\\`.", field=field
@@ -39,14 +41,16 @@ def below_data_root(data_root: Path, relative: str, field: str) -> Path:
         path = (root / relative).resolve(strict=True)
     except (OSError, RuntimeError, ValueError):  # absent, too long, a loop of links, or no path at all
         raise SpecInvalid("There is nothing at this path below the data root.", field=field) from None
+    if path.is_relative_to(uploads.resolve()):
+        raise SpecInvalid("Uploaded datasets are used by their id.", field=field)
     if not path.is_relative_to(root):
         raise SpecInvalid("The path leads out of the data root.", field=field)
     return path
 
 
-def look_at(data_root: Path, relative: str) -> Layout:
+def look_at(data_root: Path, relative: str, *, uploads: Path) -> Layout:
     """Raises SpecInvalid for the path, DatasetInvalid for what is there."""
-    folder = below_data_root(data_root, relative, _FIELD)
+    folder = below_data_root(data_root, relative, _FIELD, uploads=uploads)
     if not folder.is_dir():
         raise DatasetInvalid("The path is a file; a dataset is a folder.", field=_FIELD)
     counter = _Counter(data_root.resolve())
@@ -116,7 +120,7 @@ class _Counter:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
-                    elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                    elif Path(entry.name).suffix.lower() in SUFFIXES:
                         self._expect_inside(entry)
                         _text(entry.name)
                         found += 1

@@ -24,6 +24,7 @@ _JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
 _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
 _WEBHOOK_ID = re.compile(r"wh_[0-9A-Za-z-]{1,61}")
 _DELIVERY_ID = re.compile(r"msg_[0-9A-Za-z-]{1,60}")
+_DATASET_ID = re.compile(r"ds_[0-9A-Za-z-]{1,60}")
 _WORKER_ID = re.compile(r"wrk_[0-9A-Za-z-]{1,60}")
 
 
@@ -88,6 +89,12 @@ async def _worker_id(worker_id: str) -> str:
     return worker_id
 
 
+async def _dataset_id(dataset_id: str) -> str:
+    if not _DATASET_ID.fullmatch(dataset_id):
+        raise NotFound("There is no dataset with that id; `GET /datasets` lists those that exist.")
+    return dataset_id
+
+
 async def _webhook_id(webhook_id: str) -> str:
     if not _WEBHOOK_ID.fullmatch(webhook_id):
         raise NotFound("There is no webhook with that id; `GET /webhooks` lists those that exist.")
@@ -126,6 +133,7 @@ async def _job_ids(
 
 JobId = Annotated[str, Depends(_job_id)]
 JobIds = Annotated[list[str], Depends(_job_ids)]
+DatasetId = Annotated[str, Depends(_dataset_id)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 
@@ -133,6 +141,12 @@ CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 def _is_job_id(value: str) -> str:
     if not _JOB_ID.fullmatch(value):
         raise ValueError("This is not the id of a job.")
+    return value
+
+
+def _is_dataset_id(value: str) -> str:
+    if not _DATASET_ID.fullmatch(value):
+        raise ValueError("This is not the id of a dataset.")
     return value
 
 
@@ -154,6 +168,11 @@ AfterJob = Annotated[
     str | None,
     Query(description="The `last_id` of the page before."),
     AfterValidator(lambda v: v and _is_job_id(v)),
+]
+AfterDataset = Annotated[
+    str | None,
+    Query(description="The `last_id` of the page before."),
+    AfterValidator(lambda v: v and _is_dataset_id(v)),
 ]
 AfterCheckpoint = Annotated[
     str | None,

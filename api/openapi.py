@@ -15,7 +15,7 @@ _DESCRIPTIONS = {
     404: "There is nothing with that id.",
     405: "The address does not have that method.",
     408: "The body took too long to arrive.",
-    409: "The job's state does not allow it, or the same request is still being answered.",
+    409: "The state of the job or dataset does not allow it, or the same request is still being answered.",
     410: "The file was pruned by retention, quarantined, or is damaged.",
     413: "The body is too large.",
     415: "The body's content type is none that is taken here.",
@@ -39,14 +39,17 @@ def problems(*statuses: int, body: bool = False) -> Responses:
     return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in all_of_them}
 
 
-def request_body(model: type[BaseModel], example: Any = None) -> dict[str, Any]:
-    """The body of a route, for its ``openapi_extra``."""
+def request_body(model: type[BaseModel], example: Any = None, *, binary: str | None = None) -> dict[str, Any]:
+    """The body of a route, for its ``openapi_extra``; ``binary`` is a media type that is taken as well."""
     _bodies.add(model)
     media: dict[str, Any] = {"schema": {"$ref": _TEMPLATE.format(model=model.__name__)}}
     if example is not None:
         media["example"] = example
     is_required = any(field.is_required() for field in model.model_fields.values())
-    return {"requestBody": {"required": is_required, "content": {"application/json": media}}}
+    content = {"application/json": media}
+    if binary is not None:
+        content[binary] = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": is_required, "content": content}}
 
 
 def install(app: FastAPI) -> None:

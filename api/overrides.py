@@ -6,6 +6,7 @@ from typing import Any
 from api.body import validate
 from api.problems import FieldError, Refused, field_error, validation_failed
 from api.validation import checked
+from models.database import Database
 from models.job_spec import JobSpec
 from models.job_store.fence import JobRow
 from models.settings import Settings
@@ -14,7 +15,9 @@ from models.settings import Settings
 _WHOLE = {("dataset",), ("model", "weights")}
 
 
-def overridden(source: JobRow, overrides: Mapping[str, Any], settings: Settings) -> tuple[JobSpec, list[str]]:
+def overridden(
+    source: JobRow, overrides: Mapping[str, Any], settings: Settings, db: Database
+) -> tuple[JobSpec, list[str]]:
     """The spec, checked against what is really there, and warnings.
 
     Raises Refused (422) whose fields point into ``overrides``, which is where they can be corrected.
@@ -22,9 +25,8 @@ def overridden(source: JobRow, overrides: Mapping[str, Any], settings: Settings)
     # Its name, metadata and priority as they are now: they may have been changed since it was submitted.
     before = {**source.spec, "name": source.name, "metadata": source.metadata, "priority": source.priority}
     try:
-        return checked(
-            validate(JobSpec, _merged(_with_fitting_weights(before, overrides), overrides)), settings
-        )
+        spec = validate(JobSpec, _merged(_with_fitting_weights(before, overrides), overrides))
+        return checked(spec, settings, db)
     except Refused as refused:
         found = [field_error(f"overrides.{e.field}".rstrip("."), e.message, e.code) for e in refused.errors]
         raise _pointing(refused, found) from None

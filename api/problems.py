@@ -40,6 +40,10 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.PredictionFailed: 503,
     errors.PredictionNotReady: 503,
     errors.DatasetInvalid: 422,
+    errors.DatasetNotReady: 409,
+    errors.DatasetInUse: 409,
+    errors.ArchiveInvalid: 422,
+    errors.UploadTooLarge: 413,
     errors.WeightsUnavailable: 422,
     errors.WeightsInvalid: 422,
     errors.StorageFailed: 503,
@@ -47,6 +51,7 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
 }
 RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.DatabaseUnavailable: 3,
+    errors.DatasetNotReady: 2,
     errors.DownloadFailed: 3,
     errors.DownloadNotReady: 3,
     errors.IdempotencyInFlight: 1,

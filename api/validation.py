@@ -1,14 +1,15 @@
 """A spec against what is really there: dataset, architecture, weights. Everything wrong is told at once."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from api.dataset_layout import Layout, below_data_root, look_at
 from api.problems import Refused, field_error
+from models import dataset_store
 from models.catalogue import Architecture, architecture, resolve_weights, weights_present
-from models.errors import PerdureError, SpecInvalid, WeightsInvalid, WeightsUnavailable
-from models.job_spec import MAX_BATCH_BYTES, JobSpec, ModelSpec, WeightsFile
+from models.database import Database
+from models.errors import DatasetNotReady, PerdureError, SpecInvalid, WeightsInvalid, WeightsUnavailable
+from models.job_spec import MAX_BATCH_BYTES, DatasetSpec, JobSpec, ModelSpec, WeightsFile
 from models.settings import Settings
 
 T = TypeVar("T")
@@ -19,17 +20,29 @@ _MAX_HEADER_BYTES = 100_000_000
 _WEIGHTS_FIELD = "model.weights"
 
 
-def checked(spec: JobSpec, settings: Settings) -> tuple[JobSpec, list[str]]:
-    """The spec with its weights by their concrete name, and warnings. Raises Refused (422)."""
+def checked(spec: JobSpec, settings: Settings, db: Database) -> tuple[JobSpec, list[str]]:
+    """The spec with its weights by their concrete name, and warnings.
+
+    Raises Refused (422), and DatasetNotReady where that is all that is wrong.
+    """
     found: list[PerdureError] = []
     warnings: list[str] = []
     model = _gather(found, lambda: _model(spec, settings, warnings))
-    layout = _gather(found, lambda: look_at(settings.data_folder, spec.dataset.path))
+    layout = _gather(found, lambda: _layout(spec.dataset, settings, db))
+    lasting = [error for error in found if not isinstance(error, DatasetNotReady)]
     if found:
-        raise _all_of(found)
+        raise _all_of(lasting) if lasting else found[0]
     if layout is not None:
         warnings += _about_data(spec, layout)
     return spec.model_copy(update={"model": model}), warnings
+
+
+def _layout(dataset: DatasetSpec, settings: Settings, db: Database) -> Layout:
+    if dataset.path is not None:
+        return look_at(settings.data_folder, dataset.path, uploads=settings.uploads_folder)
+    row = dataset_store.usable_dataset(db, str(dataset.id))
+    counts = {side: sum(of_class.values()) for side, of_class in row.found["counts"].items()}
+    return Layout(row.found["classes"], counts.get("all") or counts["train"], counts.get("val"), True)
 
 
 def _gather(found: list[PerdureError], look: Callable[[], T]) -> T | None:
@@ -81,7 +94,7 @@ def _with_weights(model: ModelSpec, arch: Architecture, settings: Settings, warn
             warnings.append("The backbone is frozen with random weights; only the head will learn.")
         return model
     if isinstance(model.weights, WeightsFile):
-        _expect_weights_file(settings.data_folder, model.weights.file)
+        _expect_weights_file(settings, model.weights.file)
         return model
     entry = resolve_weights(arch.name, model.weights)
     if not weights_present(entry):
@@ -95,9 +108,9 @@ def _with_weights(model: ModelSpec, arch: Architecture, settings: Settings, warn
     return model.model_copy(update={"weights": entry.name})
 
 
-def _expect_weights_file(data_root: Path, relative: str) -> None:
+def _expect_weights_file(settings: Settings, relative: str) -> None:
     field = f"{_WEIGHTS_FIELD}.file"
-    path = below_data_root(data_root, relative, field)
+    path = below_data_root(settings.data_folder, relative, field, uploads=settings.uploads_folder)
     if not path.is_file() or path.suffix.lower() not in WEIGHTS_SUFFIXES:
         raise SpecInvalid(f"The path is no file of the kind {', '.join(WEIGHTS_SUFFIXES)}.", field=field)
     if path.suffix.lower() == ".safetensors":

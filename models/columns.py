@@ -40,3 +40,8 @@ class Instant(TypeDecorator[datetime]):
 def one_of(column: str, values: Any) -> str:
     """A constraint's text: the column has one of these values."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in sorted(values))})"
+
+
+def storable(text: str) -> str:
+    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, say)."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

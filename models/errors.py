@@ -75,6 +75,36 @@ class DrillUnsupported(PerdureError):
     code = "drill_unsupported"
 
 
+class DatasetNotReady(PerdureError):
+    """The dataset is still being checked; try again in a few seconds."""
+
+    code = "dataset_not_ready"
+
+
+class DatasetInUse(PerdureError):
+    """A job that is not finished uses this dataset; wait for its end, or cancel it first."""
+
+    code = "dataset_in_use"
+
+
+class ArchiveInvalid(PerdureError):
+    """The archive is not one that can be taken; the message names the entry at fault."""
+
+    code = "archive_invalid"
+
+
+class UploadTooLarge(PerdureError):
+    """The upload has more bytes than this server takes; raise PERDURE_MAX_UPLOAD_BYTES, or send less."""
+
+    code = "upload_too_large"
+
+
+class CheckFailed(PerdureError):
+    """The check of the dataset never came to an end; look at the light worker's log, and upload it again."""
+
+    code = "dataset_check_failed"
+
+
 class ContentGone(PerdureError):
     """The file was pruned by retention or quarantined; choose a checkpoint whose status is committed."""
 

@@ -3,7 +3,16 @@
 import unicodedata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 #: Decoded images of one batch in float32, with activations a multiple of that: beyond it no device fits.
 MAX_BATCH_BYTES = 16 * 2**30
@@ -25,6 +34,7 @@ def _printable(text: str) -> str:
 Text = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_printable)]
+DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9A-Za-z-]{1,60}$")]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 MetadataName = Annotated[Text, Field(min_length=1, max_length=64)]
@@ -38,12 +48,25 @@ class Part(BaseModel):
 
 
 class DatasetSpec(Part):
-    """Where the images are: a folder below the data root."""
+    """Where the images are: exactly one of a registered dataset and a folder below the data root."""
 
-    path: RelativePath = Field(
+    id: DatasetId | None = Field(default=None, description="Of a dataset that is ready.")
+    path: RelativePath | None = Field(
+        default=None,
         description="Below the data root: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.",
         examples=["flowers4"],
     )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.id is None) == (self.path is None):
+            raise ValueError("say where the images are: exactly one of `id` and `path`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_was_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Readers find the one that counts, and specs of before `id` stay as they were."""
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class WeightsFile(Part):

@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 def queue_name(device_class: str) -> str:
-    """``any``, ``cpu`` or ``cuda`` as a queue."""
+    """``any``, ``cpu``, ``cuda`` or ``light`` as a queue."""
     return f"perdure.{device_class}"
 
 

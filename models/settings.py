@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     broker_url: str = ""
     storage_url: str = ""
     data_root: Path | None = None
+    uploads_root: Path | None = None
+    max_upload_bytes: Annotated[int, Field(ge=1, le=2**50)] = 10_000_000_000
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     webhook_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     downloads: bool = True
@@ -72,6 +74,7 @@ class Settings(BaseSettings):
     def _defaults_below_home(self) -> Self:
         self.home = self.home.expanduser().absolute()
         self.data_root = (self.data_root or self.home / "data").expanduser().absolute()
+        self.uploads_root = (self.uploads_root or self.data_root / ".uploads").expanduser().absolute()
         self.database_url = self.database_url or f"sqlite:///{self.home / 'perdure.db'}"
         self.storage_url = self.storage_url or (self.home / "storage").as_uri()
         self.broker_url = self.broker_url or "redis://127.0.0.1:6379/0"
@@ -84,6 +87,12 @@ class Settings(BaseSettings):
         """The data root, never None."""
         assert self.data_root is not None  # noqa: S101 - set by the validator above
         return self.data_root
+
+    @cached_property
+    def uploads_folder(self) -> Path:
+        """Where uploaded datasets lie, never None; no path of a user leads there."""
+        assert self.uploads_root is not None  # noqa: S101 - set by the validator above
+        return self.uploads_root
 
     @property
     def park_after_seconds(self) -> float:

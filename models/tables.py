@@ -18,13 +18,15 @@ from sqlalchemy import (
 )
 
 from models.columns import Id, Instant, Json, metadata, one_of
+from models.dataset_tables import datasets
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
 from models.stream_table import stream
 from models.tables_beside_jobs import deleted_jobs, job_metadata
 
 __all__ = [
-    "attempts", "checkpoints", "deleted_jobs", "drills", "epoch_metrics", "events", "idempotency_keys",
-    "job_metadata", "jobs", "metadata", "step_metrics", "stream", "workers",
+    "attempts", "checkpoints", "datasets", "deleted_jobs", "drills", "epoch_metrics", "events",
+    "idempotency_keys", "job_metadata", "jobs", "metadata", "step_metrics", "stream", "webhook_deliveries",
+    "webhooks", "workers",
 ]  # fmt: skip
 
 jobs = Table(
@@ -106,6 +108,7 @@ jobs = Table(
     Column("finished_at", Instant),
     Column("drill_requested", Id),  # the drill that its worker is to carry out
     Column("served_at", Instant),  # of the last claim; a restart by its own worker is none
+    Column("dataset_id", Id),  # that its spec names; no foreign key, since a finished job may outlive it
     CheckConstraint(one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
@@ -127,6 +130,8 @@ Index("ix_jobs_served", *_LANE, jobs.c.served_at, sqlite_where=text("served_at I
       postgresql_where=text("served_at IS NOT NULL"))  # fmt: skip
 Index("ix_jobs_running", jobs.c.tenant_id, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
 Index("ix_jobs_leases", jobs.c.lease_expires_at, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+_OF_DATASETS = text("dataset_id IS NOT NULL")
+Index("ix_jobs_dataset", jobs.c.dataset_id, sqlite_where=_OF_DATASETS, postgresql_where=_OF_DATASETS)
 Index("uq_jobs_idempotency", jobs.c.tenant_id, jobs.c.idempotency_key, unique=True)
 # One for each way of listing. They begin with the tenant, as every list does; one that began with the
 # status would be taken for the claim, too, which would then sort the whole queue.

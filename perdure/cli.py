@@ -8,6 +8,7 @@ import typer
 
 from perdure.commands import (
     compare,
+    datasets,
     download,
     drill,
     editing,
@@ -19,7 +20,7 @@ from perdure.commands import (
     submit,
     watch,
     webhooks,
-)  # fmt: skip
+)
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -91,10 +92,13 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "compare": compare.compare,
     },
 }
+#: Commands with commands of their own.
+GROUPS = {"datasets": datasets.app, "webhooks": webhooks.app}
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name, rich_help_panel=CONTROL)
 for _panel, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_function)
-app.add_typer(webhooks.app, name="webhooks", rich_help_panel=SERVICE)
 
 
 def main() -> None:

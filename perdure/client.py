@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from perdure.datasets import Datasets
 from perdure.jobs import Jobs
 from perdure.transport import Transport, json_of, raise_for_problem
 from perdure.types import Page, Worker
@@ -46,6 +47,7 @@ class Perdure:
             timeout_seconds=timeout_seconds,
             transport=transport,
         )
+        self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.webhooks = Webhooks(self._transport)
 

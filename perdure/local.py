@@ -28,6 +28,8 @@ API_GRACE_SECONDS = 10.0
 BROKER_GRACE_SECONDS = 5.0
 #: An API that dies so often before it was ever ready will not get ready.
 STARTS_BEFORE_GIVING_UP = 3
+#: The name of the worker that has no device.
+LIGHT = "worker-light"
 MIGRATION_SECONDS = 120.0
 WRITE_PROBE_EVERY_SECONDS = 2.0
 READY_PROBE_EVERY_SECONDS = 0.05
@@ -154,9 +156,15 @@ class Service:
             }
             if slot.gpu is not None:
                 env["CUDA_VISIBLE_DEVICES"] = slot.gpu
-            worker = Child(name, parts.command("worker"), env, self.home.logs / f"{name}.log")
-            worker.start()
-            self._workers.append(worker)
+            self._start_worker(name, parts.command("worker"), env)
+        # It checks datasets: one that trains would let them wait for the end of its job.
+        light = {**environment, "PERDURE_WORKER_NAME": LIGHT}
+        self._start_worker(LIGHT, [*parts.command("worker"), "--light"], light)
+
+    def _start_worker(self, name: str, argv: list[str], env: dict[str, str]) -> None:
+        worker = Child(name, argv, env, self.home.logs / f"{name}.log")
+        worker.start()
+        self._workers.append(worker)
 
     # -- looking after ---------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ def environment(**settings: str | int | Path | None) -> dict[str, str]:
     return result
 
 
-def become(module: str, **settings: str | int | Path | None) -> None:
+def become(module: str, *arguments: str, **settings: str | int | Path | None) -> None:
     """Turn this process into a part, so that signals reach it and its exit code is ours."""
-    argv = command(module)
+    argv = [*command(module), *arguments]
     sys.stdout.flush()
     os.execve(argv[0], argv, environment(**settings))  # noqa: S606 - no shell is wanted

@@ -8,7 +8,7 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,8 @@ from perdure.errors import (
     UsageError,
 )
 
+#: A server syncs and looks through what may be gigabytes before it answers.
+_UPLOAD_TIMEOUT = httpx2.Timeout(60.0, read=600.0)
 #: Statuses that say "later", not "no".
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
@@ -87,6 +89,31 @@ class Transport:
             headers["Content-Type"] = "application/json"
         content = None if body is None else _to_json(body)
         return json_of(self.request("POST", path, params=params, content=content, headers=headers))
+
+    def upload(
+        self,
+        path: str,
+        pieces: Callable[[], Iterable[bytes]],
+        *,
+        content_type: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Send a body that ``pieces`` makes anew for each try, and return the JSON answer."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": content_type}
+        try:
+            for attempt in self.attempts():
+                with attempt:
+                    response = self._http.post(
+                        path,
+                        params=_clean(params),
+                        content=pieces(),
+                        headers=headers,
+                        timeout=_UPLOAD_TIMEOUT,
+                    )
+                    raise_for_problem(response)
+        except httpx2.TransportError as error:
+            raise ServerUnreachableError(self.url, reason_of(error)) from error
+        return response.json()
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Send a request until it is answered for good or ``retry_seconds`` are over.

@@ -353,6 +353,29 @@ class Delivery(Answer):
     created_at: datetime | None = None
 
 
+class Dataset(Answer):
+    """A registered dataset; jobs may name it by its id once it is ready."""
+
+    id: str
+    name: str | None = None
+    status: str  #: checking, ready or failed
+    status_reason: str | None = None
+    source: str | None = None  #: upload or path
+    path: str | None = None
+    classes: list[str] | None = None
+    counts: dict[str, dict[str, int]] | None = None  #: images by split and class
+    num_images: int | None = None
+    image_sizes: dict[str, int] | None = None
+    size_bytes: int | None = None
+    digest: str | None = None
+    problems: list[dict[str, str]] = []  #: files that cannot be read: `file` and `message`
+    num_problems: int = 0
+    error: JobError | None = None
+    progress: dict[str, int] | None = None
+    created_at: datetime | None = None
+    checked_at: datetime | None = None
+
+
 class Page(Answer):
     """One page of a list; ``last_id`` is the ``after`` of the next."""
 

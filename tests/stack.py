@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,21 +92,25 @@ class Stack:
         self.api = self.start("api", **environment)
         until(self._is_ready, seconds=30, what="the API to be ready")
 
-    def start_worker(self, *prefix: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, *prefix: str, arguments: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """One more; ``prefix`` is a command that runs it, and what it is told may differ from the others."""
-        worker = self.start("worker", *prefix, **environment)
+        worker = self.start("worker", *prefix, arguments=arguments, **environment)
         self.workers.append(worker)
         return worker
 
     def log_of(self, process: subprocess.Popen[bytes]) -> str:
         return (self.home / f"{process.pid}.log").read_text(errors="replace")
 
-    def start(self, module: str, *prefix: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, module: str, *prefix: str, arguments: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """A process of the service that is the caller's to end."""
         path = self.home / "starting.log"
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", module],
+                [*prefix, sys.executable, "-m", module, *arguments],
                 env=self._env() | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

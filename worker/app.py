@@ -3,15 +3,15 @@
 from celery import Celery
 
 from models.queue import TASK_NAME, celery_app
-from worker.supervisor import Supervisor
+from worker.presence import Works
 
 
-def worker_app(broker_url: str, supervisor: Supervisor) -> Celery:
-    """An app whose only task lets the supervisor work until nothing is left to claim."""
+def worker_app(broker_url: str, works: Works) -> Celery:
+    """An app whose only task lets a worker work until nothing is left to claim."""
     app = celery_app(broker_url)
 
     @app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
     def doorbell() -> None:
-        supervisor.work_until_idle()
+        works.work_until_idle()
 
     return app

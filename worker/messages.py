@@ -46,6 +46,16 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True)
+class DatasetRef:
+    """A registered dataset that was checked already; the trainer compares its files with that list."""
+
+    folder: str  #: on this machine
+    root: str  #: no link in the folder may lead out of it
+    manifest_path: str  #: key in the checkpoint store
+    digest: str  #: of that manifest
+
+
+@dataclass(frozen=True)
 class Task:
     """The first line to a new trainer: everything that one attempt needs to know."""
 
@@ -67,6 +77,7 @@ class Task:
     park_after_seconds: float  #: park when no heartbeat came for so long
     store_patience_seconds: float  #: so long a checkpoint store that refuses is asked again
     seconds_between_failures: float  #: what the fleet has seen on average; decides how often to save
+    dataset: DatasetRef | None = None  #: of a spec that names it by id; None also when it was deleted
 
 
 @dataclass(frozen=True)

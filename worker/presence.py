@@ -1,32 +1,51 @@
 """The threads of a worker beside Celery's: it shows itself to the fleet and looks for work without a bell."""
 
 import threading
+from typing import Protocol
 
 import structlog
 
 from models import job_store
 from models.database import Database
+from models.dataset_state import LIGHT
 from models.errors import DatabaseUnavailable
 from models.host import Owner
 from models.settings import Settings
 from models.version import VERSION
 from worker.messages import Slot
-from worker.supervisor import Supervisor
+from worker.slot import NoDevice
 
 _log = structlog.get_logger()
+
+
+class Works(Protocol):
+    """What a worker does when it hears of work: a supervisor trains, an examiner checks datasets."""
+
+    job_id: str | None
+    may_hold_unheard: bool
+
+    @property
+    def is_idle(self) -> bool: ...
+    def work_until_idle(self) -> None: ...
+    def stand_aside(self, why: str) -> None: ...
+    def stand_by(self) -> bool: ...
+    def stop(self) -> None: ...
+    def join(self, timeout: float) -> bool: ...
 
 
 class Presence:
     """Registers the worker, beats for it, and works on what its reconciler found waiting."""
 
     def __init__(
-        self, db: Database, settings: Settings, owner: Owner, slot: Slot, supervisor: Supervisor
+        self, db: Database, settings: Settings, owner: Owner, slot: Slot | NoDevice, supervisor: Works
     ) -> None:
         self._db = db
         self._settings = settings
         self._owner = owner
         self._slot = slot
         self._supervisor = supervisor
+        #: What it is rung for.
+        self.classes = [slot.device] if slot.device == LIGHT else ["any", slot.device]
         self._stopping = threading.Event()
         self._nudged = threading.Event()
 
@@ -38,7 +57,7 @@ class Presence:
 
     def nudge(self, device_class: str) -> None:
         """Jobs of this class wait. A worker that is deaf to the broker hears of them here all the same."""
-        if device_class in {"any", self._slot.device} and self._supervisor.is_idle:
+        if device_class in self.classes and self._supervisor.is_idle:
             self._nudged.set()
 
     def stop(self) -> None:

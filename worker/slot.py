@@ -3,9 +3,11 @@
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from models.dataset_state import LIGHT
 from models.settings import Settings
 from worker.messages import Slot
 
@@ -17,6 +19,15 @@ _INSTRUCTION_SETS = (
     ("avx512", {"avx512f", "avx512bw", "avx512vl", "avx512dq"}),
     ("avx2", {"avx2", "fma"}),
 )
+
+
+@dataclass(frozen=True)
+class NoDevice:
+    """What a light worker has in the place of a slot: it trains nothing."""
+
+    device: str = LIGHT
+    key: str = LIGHT
+    threads: int = 1
 
 
 def this_slot(settings: Settings) -> Slot:

@@ -15,6 +15,7 @@ import structlog
 
 from models import job_store
 from models.database import Database
+from models.dataset_store import ReadyDataset, ready_dataset
 from models.errors import DatabaseUnavailable, LeaseLost, RuntimeExceeded, TrainerCrashed
 from models.host import Owner, ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause
@@ -276,11 +277,15 @@ class Supervisor:
             self._settings,
             renewed_at=attempt.renewed_at,
             seconds_between_failures=attempt.persist(lambda: job_store.seconds_between_failures(self._db)),
+            dataset=attempt.persist(lambda: self._dataset(turn.job)),
         )
         log = self._logs.path(turn.fence)
         if self._keeper is None:
             return SpawnedTrainer(task, log)
         return ForkedTrainer(self._keeper, task, log)
+
+    def _dataset(self, job: JobRow) -> ReadyDataset | None:
+        return None if job.dataset_id is None else ready_dataset(self._db, job.dataset_id)
 
     def _bury_predecessor(self, job: JobRow) -> None:
         """Two trainers of one job never run side by side on a host, however its last worker died."""

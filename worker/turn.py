@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from models.dataset_state import Source
+from models.dataset_store import ReadyDataset
 from models.job_spec import JobSpec
 from models.job_store import Claim, Fence
 from models.job_store.fence import JobRow
 from models.job_store.restarts import Restarted
 from models.settings import Settings
-from worker.messages import CheckpointRef, FileRef, Slot, Task
+from worker.messages import CheckpointRef, DatasetRef, FileRef, Slot, Task
 
 #: A resume may fall back this many checkpoints.
 MAX_CHECKPOINTS = 20
@@ -27,11 +29,18 @@ class Turn:
         return cls(granted.fence, granted.job, granted.checkpoints, leased_at)
 
     def task(
-        self, slot: Slot, settings: Settings, *, renewed_at: float, seconds_between_failures: float
+        self,
+        slot: Slot,
+        settings: Settings,
+        *,
+        renewed_at: float,
+        seconds_between_failures: float,
+        dataset: ReadyDataset | None = None,
     ) -> Task:
         """All that a trainer is told.
 
-        ``renewed_at``: boot time from before the last renewal, 0 without one.
+        ``renewed_at``: boot time from before the last renewal, 0 without one. ``dataset``: the one that the
+        spec names by id.
         """
         job = self.job
         spec = JobSpec.model_validate(job.spec)
@@ -54,7 +63,15 @@ class Turn:
             park_after_seconds=settings.park_after_seconds,
             store_patience_seconds=settings.store_patience_seconds,
             seconds_between_failures=seconds_between_failures,
+            dataset=None if dataset is None else _dataset(dataset, settings),
         )
+
+
+def _dataset(dataset: ReadyDataset, settings: Settings) -> DatasetRef:
+    is_upload = dataset.source is Source.UPLOAD
+    root = settings.uploads_folder if is_upload else settings.data_folder
+    folder = root / dataset.folder
+    return DatasetRef(str(folder), str(folder if is_upload else root), dataset.manifest_path, dataset.digest)
 
 
 def _reference(row: JobRow) -> CheckpointRef:

@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.messages import (
     CheckpointRef,
+    DatasetRef,
     EpochMetrics,
     FileRef,
     FromTrainer,
@@ -34,6 +35,7 @@ _NESTED: dict[str, dict[str, Any]] = {
     "Task": {
         "slot": lambda value: Slot(**value),
         "checkpoints": lambda rows: [_checkpoint(row) for row in rows],
+        "dataset": lambda value: value and DatasetRef(**value),
     },
     "StepMetrics": {"rows": lambda rows: [StepRow(**row) for row in rows]},
     "CheckpointWritten": {

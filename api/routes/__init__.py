@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from api.routes import (
     catalogue,
     comparisons,
+    datasets,
     downloads,
     drills,
     editing,
@@ -23,7 +24,7 @@ from api.routes import (
 router = APIRouter()
 # Comparisons first: `compare` is the id of no job.
 for part in (
-    comparisons, jobs, editing, requests, metrics, history, stream, downloads, predictions, drills, workers,
-    webhooks, catalogue, health, prometheus,
+    datasets, comparisons, jobs, editing, requests, metrics, history, stream, downloads, predictions, drills,
+    workers, webhooks, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

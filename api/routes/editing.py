@@ -96,7 +96,7 @@ def clone(
 
     def respond() -> Reply:
         source = job_store.get_job(services.db, job_id)
-        spec, warnings = overridden(source, wanted.overrides, services.settings)
+        spec, warnings = overridden(source, wanted.overrides, services.settings, services.db)
         made = job_store.create_job(services.db, spec, idempotency_key=once.key, parent=source)
         if made.is_new:
             services.doorbell.ring(made.job.device_class)

@@ -49,7 +49,7 @@ def submit(
     """Queue a job, once its spec holds against the real dataset and architecture."""
 
     def respond() -> Reply:
-        resolved, warnings = checked(spec, services.settings)
+        resolved, warnings = checked(spec, services.settings, services.db)
         if dry_run:
             return Reply(200, _submitted(would_be(resolved), warnings))
         # The key is in the job's row too: a crash between this commit and the answer leaves one job.

@@ -4,11 +4,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Float, and_, cast, func, or_, select, update
 
+from models.columns import storable
 from models.database import Database
 from models.errors import LeaseLost, NoProgress
 from models.host import ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
-from models.job_store.fence import Fence, JobRow, holding, record, storable
+from models.job_store.fence import Fence, JobRow, holding, record
 from models.job_store.standing import best_epoch, drop_metrics_beyond
 from models.job_store.stream import Line, attempt_line
 from models.tables import attempts, jobs, workers

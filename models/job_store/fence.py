@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
 
+from models.columns import storable
 from models.database import Database
 from models.errors import LeaseLost, NotFound
 from models.job_state import MOVES, EventType, JobStatus
@@ -107,8 +108,3 @@ def record(
     lines = [*told, event_line(event | {"created_at": created_at}), *([status_line(job)] if moves else [])]
     append(tx, db, job_id, job.stream_count, lines)
     outbox.enqueue(tx, job_id, kind, job.event_count, storable(message))
-
-
-def storable(text: str) -> str:
-    """Written out where no database takes it: NUL, and lone surrogates (bytes of a file name, say)."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

@@ -7,6 +7,9 @@ from typing import Any
 from sqlalchemy import Select, literal, select, union_all
 
 from models.database import Database
+from models.dataset_state import LIGHT
+from models.dataset_store.checks import is_claimable
+from models.dataset_tables import datasets
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
 from models.tables import job_metadata, jobs
@@ -61,12 +64,17 @@ def _with_pairs(tenant_id: str, pairs: list[tuple[str, str]]) -> tuple[Select[An
 
 
 def claimable_classes(db: Database) -> list[str]:
-    """The device classes that queued jobs wait for; looked for one by one, since the queue may be long."""
+    """The device classes that queued jobs wait for, and `light` where datasets wait for their check.
+
+    Looked for one by one, since the queue may be long.
+    """
     looks = [
         select(literal(name).label("device_class")).where(
             select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class == name).exists()
         )
         for name in DEVICE_CLASSES
     ]
+    unchecked = select(datasets.c.id).where(is_claimable(db)).exists()
+    looks.append(select(literal(LIGHT).label("device_class")).where(unchecked))
     with db.reading() as tx:
         return sorted(tx.execute(union_all(*looks)).scalars())

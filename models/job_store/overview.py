@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, select
 
 from models.database import Database
+from models.dataset_state import LIGHT
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
 from models.job_store.queue_places import queue_places
@@ -77,7 +78,11 @@ def surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
 def _online_workers(tx: Connection, db: Database, silent_after_seconds: float) -> dict[str, int]:
     counted = (
         select(workers.c.device, func.count().label("number"))
-        .where(workers.c.status == "online", workers.c.heartbeat > db.lease_now() - silent_after_seconds)
+        .where(
+            workers.c.status == "online",
+            workers.c.device != LIGHT,  # those train nothing
+            workers.c.heartbeat > db.lease_now() - silent_after_seconds,
+        )
         .group_by(workers.c.device)
     )
     return {row.device: row.number for row in tx.execute(counted)}

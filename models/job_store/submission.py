@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
+from models.dataset_store.records import require_ready
 from models.identifiers import new_id
 from models.job_spec import JobSpec, Segment
 from models.job_state import EventType, JobStatus
@@ -36,6 +37,7 @@ def create_job(
 
     A clone of ``parent`` takes over the numerics, so that it ends with the same bits, unless it is to compute
     something else.
+    Raises SpecInvalid, DatasetNotReady, DatasetInvalid for a dataset by id that cannot be used now.
     """
     job_id = new_id("job")
     dialect = sqlite if db.is_sqlite else postgresql
@@ -61,6 +63,8 @@ def create_job(
                 jobs.c.tenant_id == tenant_id, jobs.c.idempotency_key == idempotency_key
             )
             return Created(tx.execute(before).one(), is_new=False)
+        if spec.dataset.id is not None:  # after the key was looked at: a job that was made stays made
+            require_ready(tx, spec.dataset.id, tenant_id)
         put_metadata(tx, job_id, tenant_id, spec.metadata)
         record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
         return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
@@ -103,4 +107,5 @@ def _row(spec: JobSpec) -> dict[str, Any]:
         "max_runtime_seconds": spec.resources.max_runtime_seconds,
         "exact_wait_seconds": tolerance.exact_wait_seconds,
         "inexact_reasons": [],
+        "dataset_id": spec.dataset.id,
     }

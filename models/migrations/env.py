@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import text
 
 from models.database import Database
-from models.tables import metadata
+from models.tables import jobs
 
 #: Two processes that migrate at once take turns (any constant will do).
 _ADVISORY_LOCK = 7_233_473
@@ -15,7 +15,7 @@ def _run() -> None:
     with db.writing() as connection:
         if not db.is_sqlite:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-        context.configure(connection=connection, target_metadata=metadata, render_as_batch=db.is_sqlite)
+        context.configure(connection=connection, target_metadata=jobs.metadata, render_as_batch=db.is_sqlite)
         with context.begin_transaction():
             context.run_migrations()
 

@@ -39,7 +39,8 @@ def up(
 ) -> None:
     """Run the whole service on this machine until Ctrl-C.
 
-    An embedded broker, SQLite, the API and the workers; a part that dies is started again.
+    An embedded broker, SQLite, the API, the workers and a light one that checks datasets; a part that dies is
+    started again.
     PERDURE_DATABASE_URL and PERDURE_BROKER_URL are honoured if they are set.
     """
     _check_device(device)
@@ -63,11 +64,14 @@ def api(
 def worker(
     device: Device = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+    light: Annotated[
+        bool, typer.Option("--light", help="Check datasets instead of training; needs no device.")
+    ] = False,
 ) -> None:
     """Run one worker alone, configured by the environment (production)."""
     if device is not None:
         _check_device(device)
-    parts.become("worker", device=device, threads=threads)
+    parts.become("worker", *(["--light"] if light else []), device=device, threads=threads)
 
 
 def migrate() -> None:

@@ -1,17 +1,25 @@
 """submit: a spec from a file, from options, or from both."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from perdure import terminal as t
+from perdure.commands.datasets import checked, print_problems, send
 from perdure.commands.options import AsJson
 from perdure.commands.specs import freeze_of, put, read_json, usage, weights_of
 from perdure.commands.watch import watch as watch_job
-from perdure.connection import connect
+from perdure.connection import EXIT_JOB_FAILED, connect
+
+if TYPE_CHECKING:
+    from perdure.client import Perdure
 
 MODEL, TRAINING, RUNNING = "Network", "Training", "Running it"
+#: There, a folder of this machine may be one of the server's, too.
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def submit(
@@ -23,7 +31,11 @@ def submit(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="The dataset's folder, below the server's data root.", show_default=False),
+        typer.Option(
+            help="A folder below the server's data root (flowers), a dataset's id (ds_…), or a local folder "
+            "or zip to upload (./flowers).",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name to find the job by.", show_default=False)] = None,
     arch: Annotated[
@@ -91,7 +103,6 @@ def submit(
     """
     spec = _read(spec_file) if spec_file is not None else {}
     put(spec, (), {"name": name, "seed": seed, "priority": priority})
-    put(spec, ("dataset",), {"path": data})
     put(spec, ("model",), {"arch": arch, "freeze": freeze_of(freeze), "dropout": dropout})
     if weights is not None:
         spec.setdefault("model", {})["weights"] = weights_of(weights)
@@ -108,16 +119,23 @@ def submit(
             "augment": augment,
         },
     )
-    if "dataset" not in spec:
+    if "dataset" not in spec and data is None:
         usage("Say what to train on: --data FOLDER, below the server's data root, or a SPEC.json.")
-    _send(spec, idempotency_key=idempotency_key, dry_run=dry_run, watch=watch, as_json=as_json)
+    _send(spec, data, idempotency_key=idempotency_key, dry_run=dry_run, watch=watch, as_json=as_json)
 
 
 def _send(
-    spec: dict[str, Any], *, idempotency_key: str | None, dry_run: bool, watch: bool, as_json: bool
+    spec: dict[str, Any],
+    data: str | None,
+    *,
+    idempotency_key: str | None,
+    dry_run: bool,
+    watch: bool,
+    as_json: bool,
 ) -> None:
-
     with connect() as client:
+        if data is not None:
+            spec["dataset"] = _dataset(client, data, dry_run=dry_run, quiet=as_json)
         if dry_run:
             answer = client.jobs.dry_run(spec)
             if as_json:
@@ -136,6 +154,32 @@ def _send(
         t.print_json(job.model_dump(mode="json"))
     else:
         t.console().print(f"  [dim]perdure watch {t.plain(job.id)}[/]")
+
+
+def _dataset(client: "Perdure", data: str, *, dry_run: bool, quiet: bool) -> dict[str, str]:
+    """What the server is to train on; what it does not have yet is sent to it."""
+    if data.startswith("ds_"):
+        return {"id": data}
+    if not data.startswith((".", "/", "~")):
+        return {"path": data}
+    local = Path(data).expanduser().resolve()
+    root = Path(os.environ.get("PERDURE_DATA_ROOT") or "~/.perdure/data").expanduser().resolve()
+    if (
+        urlsplit(client.url).hostname in LOOPBACK
+        and local.is_dir()
+        and local != root
+        and local.is_relative_to(root)
+    ):
+        return {"path": local.relative_to(root).as_posix()}
+    if dry_run:
+        usage("A dry run sends nothing: upload the folder first, with `perdure datasets upload`.")
+    dataset = checked(client, send(client, local, name=None, quiet=quiet), quiet=quiet)
+    if dataset.status != "ready":
+        print_problems(dataset)
+        raise typer.Exit(EXIT_JOB_FAILED)
+    if not quiet:
+        t.console().print(f"[green]✓[/] {t.plain(dataset.id)} is ready: {dataset.num_images} images.")
+    return {"id": dataset.id}
 
 
 def _warn(warnings: list[str] | None) -> None:

@@ -72,6 +72,7 @@ def test_the_image_runs_a_console_script_and_every_service_a_command_of_it() -> 
     assert project["scripts"][script] == "perdure.cli:main"
     assert {name: service["command"] for name, service in OURS.items()} == {
         "migrate": ["migrate"], "api": ["api"], "worker": ["worker"], "worker-gpu": ["worker"],
+        "worker-light": ["worker", "--light"],
     }  # fmt: skip
 
 
@@ -104,6 +105,8 @@ def test_checkpoints_and_data_lie_on_volumes() -> None:
         storage = urlsplit(environment["PERDURE_STORAGE_URL"]).path
         assert any(storage.startswith(f"{target}/") for target in targets)
         assert environment["PERDURE_DATA_ROOT"] in targets
+        # The data itself is mounted read-only.
+        assert any(environment["PERDURE_UPLOADS_ROOT"].startswith(f"{target}/") for target in targets)
 
 
 def test_the_variables_that_it_takes_are_in_the_example() -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from api import answers, comparing, stream_frames
 from api.app import create_app
+from api.dataset_body import DatasetBody, DatasetProblem, ImageSizes
 from api.problems import STATUS_OF
 from api.routes.predictions import Prediction
 from models.job_spec import EarlyStopping, JobSpec
@@ -25,6 +26,10 @@ API = ROOT / "docs/api.md"
 
 #: What users rely on, with the answers that matter; more may come, none may go.
 CONTRACT = {
+    "POST /datasets": {201, 202, 413, 415, 422},
+    "GET /datasets": {200},
+    "GET /datasets/{dataset_id}": {200, 404},
+    "DELETE /datasets/{dataset_id}": {204, 404, 409},
     "POST /jobs": {200, 201, 409, 422, 503},
     "GET /jobs": {200},
     "GET /jobs/{job_id}": {200, 404},
@@ -146,6 +151,9 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("heading", "model"),
     [
+        ("## Datasets", DatasetBody),
+        ("## Datasets", ImageSizes),
+        ("## Datasets", DatasetProblem),
         ("## Job", answers.SubmittedJob),
         ("## Metrics", answers.EpochMetrics),
         ("## Metrics", answers.StepMetrics),

@@ -27,7 +27,7 @@ import httpx2 as httpx
 import pytest
 import yaml
 
-from perdure.cli import COMMANDS
+from perdure.cli import COMMANDS, GROUPS
 from tests.docs.markdown import PAGES, ROOT, Block, blocks, inline_code, prose
 from tests.docs.processes import clean_environment, on_one_core
 from tests.images import draw_dataset
@@ -163,7 +163,7 @@ def test_json_blocks_are_json() -> None:
 
 
 def test_commands_in_sentences_exist() -> None:
-    known = {name for panel in COMMANDS.values() for name in panel}
+    known = {name for panel in COMMANDS.values() for name in panel} | set(GROUPS)
     for page in PAGES:
         for code in inline_code(prose(page)):
             words = code.split()

@@ -60,7 +60,7 @@ def test_all_jobs_go_on_after_everything_was_killed_at_once(tmp_path: Path) -> N
         seconds=60, what="a job well under way",
     )  # fmt: skip
     everything = tree(up.process.pid)
-    assert len(everything) >= 8, "up, broker, API, two workers, two zygotes, a trainer"
+    assert len(everything) >= 9, "up, broker, API, two workers, a light one, two zygotes, a trainer"
     kill_tree(up.process.pid)
     up.process.wait(10)
     assert not any(process.is_running() for process in everything)

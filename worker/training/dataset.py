@@ -8,6 +8,7 @@ from models.job_spec import JobSpec
 from models.storage import Storage
 from worker.messages import DatasetChecked, Task
 from worker.training import dataset_check
+from worker.training.dataset_check import OnFiles
 from worker.training.manifest import Manifest
 from worker.training.patience import persistently
 from worker.training.session import Session
@@ -20,28 +21,26 @@ class Dataset:
 
 
 def prepare_dataset(task: Task, spec: JobSpec, storage: Storage, session: Session) -> Dataset:
-    """Raises DatasetInvalid at the first attempt and DatasetChanged at later ones."""
+    """Raises DatasetInvalid at the first attempt of a path, DatasetChanged at later ones and of an id."""
 
     def on_files(done: int, total: int) -> None:
         session.boundary()
         session.progress("dataset", done, total)
 
-    data_root = Path(task.data_root)
+    folder, root = _place(task, spec)
     known = None
     if (path := task.manifest_path) is not None:
         known = persistently(session, task.store_patience_seconds, lambda: Manifest.read(storage, path))
     if known is not None:
-        try:
-            folder = dataset_check.dataset_folder(data_root, spec.dataset.path)
-        except DatasetInvalid as error:
-            raise DatasetChanged(error.message) from error
-        dataset_check.compare(folder, data_root, known, on_files)
+        dataset_check.compare(folder, root, known, on_files)
         return Dataset(folder, known)
 
-    folder = dataset_check.dataset_folder(data_root, spec.dataset.path)
-    manifest = dataset_check.check(
-        folder, data_root, spec.validation.split, spec.seed, task.slot.threads, on_files
-    )
+    unsplit = _as_registered(task, storage, session, folder, root, on_files)
+    if unsplit is None:
+        unsplit = dataset_check.check_unsplit(folder, root, task.slot.threads, on_files)
+        if task.dataset is not None and unsplit.digest != task.dataset.digest:
+            raise DatasetChanged
+    manifest = dataset_check.split(unsplit, spec.validation.split, spec.seed)
     # The list may be lost after a crash, but what it listed is known from the attempt before.
     digest_before = (task.fingerprint or {}).get("dataset", manifest.digest)
     if manifest.digest != digest_before:
@@ -61,3 +60,43 @@ def prepare_dataset(task: Task, spec: JobSpec, storage: Storage, session: Sessio
         )
     )
     return Dataset(folder, manifest)
+
+
+def _as_registered(
+    task: Task, storage: Storage, session: Session, folder: Path, root: Path, on_files: OnFiles
+) -> Manifest | None:
+    """The list of a dataset that a light worker checked, whose files need not be decoded again; or None.
+
+    Raises DatasetChanged where the files are others by now.
+    """
+    ref = task.dataset
+    if ref is None:
+        return None
+    checked = persistently(
+        session, task.store_patience_seconds, lambda: Manifest.read(storage, ref.manifest_path)
+    )
+    if checked is None or checked.digest != ref.digest:
+        return None
+    dataset_check.compare(folder, root, checked, on_files, since="it was checked")
+    return checked
+
+
+def _place(task: Task, spec: JobSpec) -> tuple[Path, Path]:
+    """The dataset's folder, and the one that no link in it may lead out of."""
+    if spec.dataset.path is None:
+        if task.dataset is None:
+            raise DatasetChanged(
+                f"The dataset {spec.dataset.id} was deleted; upload it again and submit a new job."
+            )
+        folder = Path(task.dataset.folder)
+        if not folder.is_dir():
+            raise DatasetChanged(
+                f"The folder of {spec.dataset.id} is not on this machine; mount the data root and the "
+                "uploads on every worker, and retry."
+            )
+        return folder, Path(task.dataset.root)
+    root = Path(task.data_root)
+    try:
+        return dataset_check.dataset_folder(root, spec.dataset.path), root
+    except DatasetInvalid as error:
+        raise (error if task.manifest_path is None else DatasetChanged(error.message)) from error

@@ -1,16 +1,17 @@
 """Finds a dataset's files and makes sure, before any training, that all of them can be trained on."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 
+from models.archives.images import SUFFIXES
 from models.errors import DatasetChanged, DatasetInvalid
-from worker.training.images import MAX_FILE_BYTES, SUFFIXES, decode
+from worker.training.images import MAX_FILE_BYTES, decode
 from worker.training.manifest import NAMED_AT_MOST, Manifest, ManifestFile, Split, hash_file
 
 OnFiles = Callable[[int, int], object]  #: files done, files in all
@@ -23,6 +24,17 @@ class ListedFile:
     mtime_ns: int
     class_name: str
     split: Split | None  #: None where the folders do not say it
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A file that was read and decoded, or the reason why that cannot be done."""
+
+    file: ListedFile
+    sha256: str
+    width: int
+    height: int
+    problem: str | None
 
 
 def dataset_folder(data_root: Path, relative_path: str) -> Path:
@@ -40,26 +52,57 @@ def check(
     folder: Path, data_root: Path, val_share: float, seed: int, threads: int, on_files: OnFiles
 ) -> Manifest:
     """Read and decode every file. Raises DatasetInvalid that names the files or the class at fault."""
+    return split(check_unsplit(folder, data_root, threads, on_files), val_share, seed)
+
+
+def check_unsplit(folder: Path, data_root: Path, threads: int, on_files: OnFiles) -> Manifest:
+    """The same before a split was chosen. Raises DatasetInvalid."""
     listed = list_files(folder, data_root)
+    classes = expect_classes(listed)
+    examined = list(examine(folder, listed, threads, on_files))
+    if problems := [f"{e.file.path}: {e.problem}" for e in examined if e.problem]:
+        raise DatasetInvalid(unreadable(problems, len(listed)))
+    return manifest_of(classes, examined)
+
+
+def expect_classes(listed: list[ListedFile]) -> list[str]:
+    """The classes in their order. Raises DatasetInvalid for files that nobody can learn to tell apart."""
     classes = sorted({file.class_name for file in listed})
     if len(classes) < 2:
         raise DatasetInvalid("The dataset has a single class; a classifier needs at least two folders.")
-    if listed[0].split is None:
-        sides = _split(listed, val_share, seed)
-        if "val" not in sides:
-            raise DatasetInvalid("No image is left for validation: every class has a single one.")
-    else:
-        sides = [file.split or "train" for file in listed]
+    if listed[0].split is not None:
         _expect_same_classes(listed, classes)
-    hashes = _hash_and_decode(folder, listed, threads, on_files)
-    files = [
-        ManifestFile(file.path, file.size, file.mtime_ns, digest, classes.index(file.class_name), side)
-        for file, digest, side in zip(listed, hashes, sides, strict=True)
-    ]
-    return Manifest(classes, files)
+    elif max(Counter(file.class_name for file in listed).values()) < 2:
+        raise DatasetInvalid("No image is left for validation: every class has a single one.")
+    return classes
 
 
-def compare(folder: Path, data_root: Path, manifest: Manifest, on_files: OnFiles) -> None:
+def manifest_of(classes: list[str], examined: list[Examined]) -> Manifest:
+    """The list of files that are all good, split where their folders say so."""
+    return Manifest(
+        classes,
+        [
+            ManifestFile(f.path, f.size, f.mtime_ns, e.sha256, classes.index(f.class_name), f.split)
+            for e in examined
+            for f in [e.file]
+        ],
+    )
+
+
+def split(manifest: Manifest, val_share: float, seed: int) -> Manifest:
+    """The same files, each on a side: the one that its folder says, or that share and seed choose."""
+    if manifest.files[0].split is not None:
+        return manifest
+    validating = _validating(manifest, val_share, seed)
+    sides: dict[bool, Split] = {True: "val", False: "train"}
+    return Manifest(
+        manifest.classes, [replace(file, split=sides[file.path in validating]) for file in manifest.files]
+    )
+
+
+def compare(
+    folder: Path, data_root: Path, manifest: Manifest, on_files: OnFiles, *, since: str = "the job began"
+) -> None:
     """Raises DatasetChanged that names the files which are new, gone or different since the manifest.
 
     A file with another time but the same bytes is no difference: it may have been copied or restored.
@@ -67,7 +110,7 @@ def compare(folder: Path, data_root: Path, manifest: Manifest, on_files: OnFiles
     try:
         now = {file.path: file for file in list_files(folder, data_root)}
     except DatasetInvalid as error:
-        raise DatasetChanged(f"The dataset changed since the job began: {error.message}") from error
+        raise DatasetChanged(f"The dataset changed since {since}: {error.message}") from error
     found = []
     for done, then in enumerate(manifest.files):
         on_files(done, len(manifest.files))
@@ -81,7 +124,7 @@ def compare(folder: Path, data_root: Path, manifest: Manifest, on_files: OnFiles
     found += [f"{path!r} is new" for path in now]
     if found:
         raise DatasetChanged(
-            f"The dataset changed since the job began: {_enumerate(found)}. "
+            f"The dataset changed since {since}: {_enumerate(found)}. "
             "Restore it and retry, or submit a new job for the new data."
         )
 
@@ -149,17 +192,17 @@ def _expect_inside(path: Path, folder: Path, root: Path) -> None:
         raise DatasetInvalid(f"{_relative(path, folder)!r} is a link that leads out of the data root.")
 
 
-def _split(listed: list[ListedFile], share: float, seed: int) -> list[Split]:
-    """A side for each file: the share of each class with the smallest hashes of (seed, path) validates."""
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for file in listed:
-        by_class[file.class_name].append(file.path)
-    validating = set()
+def _validating(manifest: Manifest, share: float, seed: int) -> set[str]:
+    """The files that validate: of each class the share with the smallest hashes of (seed, path)."""
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for file in manifest.files:
+        by_class[file.label].append(file.path)
+    validating: set[str] = set()
     for paths in by_class.values():
         number = min(max(round(len(paths) * share), 1), len(paths) - 1)
         paths.sort(key=lambda path: sha256(repr((seed, "split", path)).encode()).digest())
         validating.update(paths[:number])
-    return ["val" if file.path in validating else "train" for file in listed]
+    return validating
 
 
 def _expect_same_classes(listed: list[ListedFile], classes: list[str]) -> None:
@@ -170,35 +213,34 @@ def _expect_same_classes(listed: list[ListedFile], classes: list[str]) -> None:
                 raise DatasetInvalid(f"The class {name!r} is in the folder {other!r} but not in {side!r}.")
 
 
-def _hash_and_decode(folder: Path, listed: list[ListedFile], threads: int, on_files: OnFiles) -> list[str]:
-    def examine(file: ListedFile) -> tuple[str, str | None]:
+def examine(folder: Path, listed: list[ListedFile], threads: int, on_files: OnFiles) -> Iterator[Examined]:
+    """Read, hash and decode every file, in order."""
+
+    def look(file: ListedFile) -> Examined:
         if file.size > MAX_FILE_BYTES:  # it would have to be read into memory to find out that it is no image
-            return "", f"{file.size} bytes are more than any image has"
+            return Examined(file, "", 0, 0, f"{file.size} bytes are more than any image has")
         try:
             content = (folder / file.path).read_bytes()
-            decode(content)
+            image = decode(content)
         except OSError as error:
-            return "", error.strerror or str(error)
+            return Examined(file, "", 0, 0, error.strerror or str(error))
         except ValueError as error:
-            return "", str(error)
-        return sha256(content).hexdigest(), None
+            return Examined(file, "", 0, 0, str(error))
+        return Examined(file, sha256(content).hexdigest(), *image.size, None)
 
-    hashes, problems = [], []
     # Threads, since hashing and decoding release the interpreter's lock.
     pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="dataset")
     try:
-        for done, (file, (digest, problem)) in enumerate(zip(listed, pool.map(examine, listed), strict=True)):
+        for done, examined in enumerate(pool.map(look, listed)):
             on_files(done, len(listed))
-            hashes.append(digest)
-            if problem:
-                problems.append(f"{file.path}: {problem}")
+            yield examined
     finally:
         pool.shutdown(cancel_futures=True)
-    if problems:
-        raise DatasetInvalid(
-            f"{len(problems)} of {len(listed)} files cannot be read: {_enumerate(problems)}."
-        )
-    return hashes
+
+
+def unreadable(problems: list[str], num_files: int) -> str:
+    """The sentence that names them."""
+    return f"{len(problems)} of {num_files} files cannot be read: {_enumerate(problems)}."
 
 
 def _enumerate(problems: list[str]) -> str:

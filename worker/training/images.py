@@ -8,15 +8,16 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode, v2
 
+from models.archives.images import MAX_PIXELS
+
 #: Of the published weights; every network here sees its images so.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-MAX_PIXELS = 89_478_485  #: Pillow's own line between a large image and a decompression bomb
 #: Beyond so many pixels in the widest format.
 MAX_FILE_BYTES = 2**30
+
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 Augment = Literal["none", "flip", "crop", "trivial"]
 Transform = Callable[[Image.Image], torch.Tensor]

@@ -23,7 +23,7 @@ class ManifestFile:
     mtime_ns: int
     sha256: str
     label: int  #: index into the classes
-    split: Split
+    split: Split | None  #: None in the list of a registered dataset, which each job splits by its own seed
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.dataset_layout import IMAGE_SUFFIXES
 from api.routes.jobs import EXAMPLE
 from models.job_spec import JobSpec
 
@@ -51,12 +50,6 @@ def test_bad_settings_are_one_sentence(tmp_path: Path, name: str, value: str) ->
     done = python("import sys; from api.__main__ import main; sys.exit(main())", **settings)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and f"PERDURE_{name}" in done.stderr
-
-
-def test_image_names_are_judged_as_the_trainer_judges_them() -> None:
-    from worker.training.images import SUFFIXES  # noqa: PLC0415 - loads torch
-
-    assert IMAGE_SUFFIXES == SUFFIXES
 
 
 def test_the_document_is_whole(client: TestClient) -> None:

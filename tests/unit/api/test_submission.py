@@ -201,9 +201,11 @@ def test_a_loop_of_links_is_refused(
 
 def test_counting_stops_at_a_bound(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     make(settings.data_folder / "big", [f"{name}/{i}.jpg" for name in "abc" for i in range(20)])
-    assert dataset_layout.look_at(settings.data_folder, "big").num_train == 60
+    assert (
+        dataset_layout.look_at(settings.data_folder, "big", uploads=settings.uploads_folder).num_train == 60
+    )
     monkeypatch.setattr(dataset_layout, "COUNTED_ENTRIES", 25)
-    layout = dataset_layout.look_at(settings.data_folder, "big")
+    layout = dataset_layout.look_at(settings.data_folder, "big", uploads=settings.uploads_folder)
     assert not layout.is_exact and layout.num_train < 60 and len(layout.classes) == 3
 
 

@@ -144,7 +144,10 @@ def test_text_is_only_text(field: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("name", ""), ("name", "x" * 201), ("name", 7), ("dataset.path", ""), ("dataset.path", "x" * 1001),
-     ("dataset.path", None), ("dataset", "flowers4"), ("dataset", []), ("metadata", {"k" * 65: "v"}),
+     ("dataset.path", None), ("dataset", {}), ("dataset", {"id": "ds_1", "path": "x"}),
+     ("dataset", {"id": None, "path": None}), ("dataset", {"id": "job_1"}), ("dataset", {"id": "ds_"}),
+     ("dataset", {"id": "ds_../x"}), ("dataset", {"id": 1}), ("dataset", "flowers4"), ("dataset", []),
+     ("metadata", {"k" * 65: "v"}),
      ("metadata", {"": "v"}), ("metadata", {"k": "v" * 513}), ("metadata", {"k": 1}),
      ("metadata", {"k": None}), ("metadata", {str(n): "" for n in range(17)}), ("metadata", {1: "v"}),
      ("model.arch", None), ("model.freeze", "head"), ("model.freeze", None), ("model.weights", 7),
@@ -160,7 +163,8 @@ def test_other_nonsense(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("model.weights", None), ("model.weights", {"file": "a/b.pth"}), ("model.freeze", "none"),
+    [("dataset", {"id": "ds_0190"}), ("dataset", {"id": None, "path": "x"}),
+     ("model.weights", None), ("model.weights", {"file": "a/b.pth"}), ("model.freeze", "none"),
      ("model.freeze", 3), ("hyperparameters.lr", 1), ("early_stopping", {}), ("resources.device", "cuda")],
 )  # fmt: skip
 def test_what_is_meant_is_taken(field: str, value: Any) -> None:
@@ -211,3 +215,8 @@ def test_segments() -> None:
     for epochs in (0, 10_001, True, "3", 2.0):
         with pytest.raises(ValidationError):
             Segment.model_validate({"epochs": epochs, "scheduler": "cosine"})
+
+
+def test_a_dataset_is_shown_as_it_was_named() -> None:
+    for dataset in ({"id": "ds_0190"}, {"path": "flowers4"}):
+        assert JobSpec.model_validate({"dataset": dataset}).to_json()["dataset"] == dataset

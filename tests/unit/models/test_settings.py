@@ -44,7 +44,7 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         data_root="/d", api_keys="a, b,,c ", downloads="false", host="0.0.0.0", port="0", lease_seconds="30",
         heartbeat_seconds="2.5", reconcile_seconds="1", stall_seconds="7", store_patience_seconds="60",
         device="cpu", threads="3",
-        loading_workers="2", start_method="spawn", drills="true",
+        loading_workers="2", start_method="spawn", drills="true", uploads_root="/u", max_upload_bytes="9",
     )  # fmt: skip
     assert settings.model_dump(mode="json") == {
         "home": "/h", "database_url": "postgresql://db/x", "broker_url": "redis://b",
@@ -52,7 +52,7 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "host": "0.0.0.0", "port": 0, "lease_seconds": 30.0, "heartbeat_seconds": 2.5,
         "reconcile_seconds": 1.0, "stall_seconds": 7.0,
         "store_patience_seconds": 60.0, "device": "cpu", "threads": 3, "loading_workers": 2,
-        "start_method": "spawn", "drills": True,
+        "start_method": "spawn", "drills": True, "uploads_root": "/u", "max_upload_bytes": 9,
     }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         "database_url",
         "storage_url",
         "data_root",
+        "uploads_root",
         "api_keys",
         "stall_seconds",
         "threads",
@@ -77,7 +78,9 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 def test_paths_are_absolute_and_know_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert with_(monkeypatch, home="~/p").home == Path.home() / "p"
-    assert with_(monkeypatch, home="here", data_root="there").data_folder == tmp_path / "there"
+    settings = with_(monkeypatch, home="here", data_root="there")
+    assert settings.data_folder == tmp_path / "there"
+    assert settings.uploads_folder == tmp_path / "there/.uploads"
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Perdure("http://server.test", retry_seconds=0.0, transport=httpx2.MockTransport(server))
 
     modules = (
-        "jobs", "reading", "submit", "watch", "download", "drill", "editing", "fleet", "webhooks", "predict",
-        "compare",
+        "datasets", "jobs", "reading", "submit", "watch", "download", "drill", "editing", "fleet", "webhooks",
+        "predict", "compare",
     )  # fmt: skip
     for module in modules:
         monkeypatch.setattr(f"perdure.commands.{module}.connect", connect)

@@ -38,7 +38,7 @@ import os, signal, sys, time
 name, home = os.environ["PERDURE_WORKER_NAME"], os.environ["PERDURE_HOME"]
 def stop(*arguments):
     with open(home + "/stopped", "a") as stream:
-        stream.write(name + " " + os.environ["PERDURE_THREADS"] + "\\n")
+        stream.write(name + " " + os.environ.get("PERDURE_THREADS", "0") + "\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
 print("working", flush=True)
@@ -145,28 +145,28 @@ def until(condition: Callable[[], object], up: Up, seconds: float = 20.0) -> Non
 
 
 def is_ready(up: Up) -> bool:
-    return "ready at" in up.said() and len(up.children()) == 4
+    return "ready at" in up.said() and len(up.children()) == 5
 
 
 def test_every_part_that_dies_is_started_again_and_all_stop_in_order(start: Start) -> None:
     up = start()
     until(lambda: is_ready(up), up)
     before = up.children()
-    assert set(before) == {"broker", "api", "worker-1", "worker-2"}
+    assert set(before) == {"broker", "api", "worker-1", "worker-2", "worker-light"}
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(up.children()) == 4 and not set(up.children().values()) & set(before.values()), up)
+    until(lambda: len(up.children()) == 5 and not set(up.children().values()) & set(before.values()), up)
     for name in before:
         assert f"{name} died (SIGKILL)" in up.said()
 
-    for name in ("worker-1", "worker-2"):
+    for name in ("worker-1", "worker-2", "worker-light"):
         log = up.home / "logs" / f"{name}.log"
         until(lambda log=log: log.read_text().count("working") == 2, up)
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(20) == 0
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     stopped = sorted((up.home / "stopped").read_text().splitlines())
-    assert [line.split()[0] for line in stopped] == ["worker-1", "worker-2"]
+    assert [line.split()[0] for line in stopped] == ["worker-1", "worker-2", "worker-light"]
     assert int(stopped[0].split()[1]) <= threads
     assert "Stopped." in up.said()
 
@@ -188,7 +188,7 @@ def test_a_second_one_on_the_same_home_is_refused(start: Start) -> None:
     second = start()
     assert second.process.wait(20) == 2
     assert f"process {up.process.pid}" in second.said()
-    assert len(up.children()) == 4
+    assert len(up.children()) == 5
 
 
 def test_an_api_that_cannot_start_is_given_up_with_its_last_words(start: Start) -> None:

@@ -1,0 +1,105 @@
+"""Datasets: uploaded or registered, checked in the background, used by jobs, deleted."""
+
+import structlog
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.answers import Page
+from api.dataset_body import DatasetBody, dataset_bodies, dataset_body
+from api.dataset_layout import look_at
+from api.dependencies import AfterDataset, DatasetId, Limit, Services, ServicesDep
+from api.idempotency import OnceDep, Reply
+from api.openapi import problems, request_body
+from api.uploads import Registration, SubmissionDep, Upload
+from models import dataset_store, uploads
+from models.archives import expect_images, opened
+from models.dataset_state import LIGHT, Source
+from models.dataset_store.records import DatasetRow
+from models.errors import DatasetInvalid, SpecInvalid, StorageFailed
+from models.identifiers import new_id
+
+router = APIRouter(tags=["datasets"])
+_log = structlog.get_logger()
+
+
+@router.post(
+    "/datasets",
+    status_code=202,
+    response_model=DatasetBody,
+    responses={
+        201: {"model": DatasetBody, "description": "The folder is registered; it is being checked."},
+        202: {"model": DatasetBody, "description": "The archive was taken; it is being checked."},
+        **problems(409, body=True),
+    },
+    openapi_extra=request_body(Registration, {"path": "flowers4"}, binary="application/zip"),
+)
+def create(submission: SubmissionDep, services: ServicesDep, once: OnceDep) -> Response:
+    """Upload a zip of images as the body, or register a folder of the data root.
+
+    `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone, or a CSV of `file,label` beside the files.
+    """
+
+    def respond() -> Reply:
+        if isinstance(submission, Upload):
+            status, row = 202, _take(services, submission)
+        else:
+            status, row = 201, _register(services, submission)
+        services.doorbell.ring(LIGHT)
+        body = dataset_body(services.db, services.settings, row)
+        return Reply(status, body, {"Location": f"/datasets/{row.id}"})
+
+    return once(respond)
+
+
+@router.get("/datasets", responses=problems())
+def list_datasets(services: ServicesDep, limit: Limit = 20, after: AfterDataset = None) -> Page[DatasetBody]:
+    """Datasets, the newest first."""
+    rows = dataset_store.list_datasets(services.db, after=after, limit=limit + 1)
+    bodies = dataset_bodies(services.db, services.settings, rows[:limit])
+    return Page(data=bodies, has_more=len(rows) > limit, last_id=bodies[-1].id if bodies else None)
+
+
+@router.get("/datasets/{dataset_id}", responses=problems(404))
+def show(dataset_id: DatasetId, services: ServicesDep) -> DatasetBody:
+    """One dataset: whether it is ready, what is in it, and what is wrong with it."""
+    return dataset_body(services.db, services.settings, dataset_store.get_dataset(services.db, dataset_id))
+
+
+@router.delete("/datasets/{dataset_id}", status_code=204, responses=problems(403, 404, 409))
+def delete(dataset_id: DatasetId, services: ServicesDep) -> Response:
+    """Forget a dataset. An upload's files are removed; a registered folder stays as it is."""
+    row = dataset_store.delete_dataset(services.db, dataset_id)
+    # The row is gone first: whatever is left behind by a crash here is garbage, and is swept.
+    if row.source == Source.UPLOAD:
+        uploads.remove(services.settings.uploads_folder, dataset_id)
+    try:
+        for key in list(services.storage.keys(f"datasets/{dataset_id}")):
+            services.storage.delete(key)
+    except (OSError, StorageFailed):
+        _log.exception("dataset.manifest_left", dataset_id=dataset_id)
+    return Response(status_code=204)
+
+
+def _take(services: Services, upload: Upload) -> DatasetRow:
+    """The archive becomes a dataset's own, or is refused. Raises ArchiveInvalid, OSError."""
+    settings = services.settings
+    with opened(upload.path, settings.max_upload_bytes) as plan:
+        expect_images(plan)
+    uploads.keep(settings.uploads_folder, upload.dataset_id)
+    return dataset_store.create_dataset(
+        services.db, upload.dataset_id, Source.UPLOAD, name=upload.name, folder=None,
+        size_bytes=upload.size_bytes,
+    )  # fmt: skip
+
+
+def _register(services: Services, registration: Registration) -> DatasetRow:
+    """Raises SpecInvalid, DatasetInvalid."""
+    settings = services.settings
+    try:
+        look_at(settings.data_folder, registration.path, uploads=settings.uploads_folder)
+    except (SpecInvalid, DatasetInvalid) as error:
+        raise type(error)(error.message, field="path") from error
+    return dataset_store.create_dataset(
+        services.db, new_id("ds"), Source.PATH, name=registration.name, folder=registration.path,
+        size_bytes=None,
+    )  # fmt: skip

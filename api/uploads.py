@@ -1,0 +1,147 @@
+"""Taking in the body of ``POST /datasets``: a few lines of JSON, or an archive, never in memory whole."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import IO, Annotated
+
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from api.body import body_of
+from api.dependencies import ServicesDep
+from api.problems import Refused
+from models.archives.names import safe_part
+from models.errors import ArchiveInvalid, StorageFailed, UploadTooLarge
+from models.identifiers import new_id
+from models.job_spec import Name, RelativePath
+from models.settings import Settings
+from models.uploads import incoming_file
+
+ZIP_TYPES = frozenset({"application/zip", "application/x-zip-compressed"})
+#: Written at once: neither small pieces nor much memory.
+PIECE_BYTES = 2**20
+IDLE_SECONDS = 30.0
+#: After the first minute a body must have come at least so fast, or its sender only holds a file open.
+PATIENCE_SECONDS = 60.0
+LEAST_BYTES_PER_SECOND = 10_000
+
+
+def _plain_name(name: str) -> str:
+    try:
+        return safe_part(name)
+    except ArchiveInvalid as error:
+        raise ValueError(error.message) from error
+
+
+DatasetName = Annotated[Name, AfterValidator(_plain_name)]
+
+
+class Registration(BaseModel):
+    """A folder that is on the data root already; it stays where it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    path: RelativePath = Field(
+        description="Below the data root: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.",
+        examples=["flowers4"],
+    )
+    name: DatasetName | None = Field(default=None, description="Need not be unique.")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An archive, received whole and synced to the disk, that is nobody's yet."""
+
+    dataset_id: str
+    name: str | None
+    path: Path
+    size_bytes: int
+
+
+async def _submission(
+    request: Request,
+    services: ServicesDep,
+    name: Annotated[
+        DatasetName | None, Query(description="Of an upload; a registration has it in its body.")
+    ] = None,
+) -> AsyncIterator[Registration | Upload]:
+    """What was sent. Raises Refused: 400, 408, 413, 415, 422; UploadTooLarge, StorageFailed."""
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "text/plain")
+    if header.get_content_type() == "application/json":
+        yield await body_of(Registration)(request)
+        return
+    if header.get_content_type() not in ZIP_TYPES:
+        raise Refused(
+            415,
+            "unsupported_media_type",
+            "Send a zip archive as the body, with the header Content-Type: application/zip, or JSON that "
+            "names a folder of the data root.",
+        )
+    dataset_id = new_id("ds")
+    try:
+        path = incoming_file(services.settings.uploads_folder, dataset_id)
+        try:
+            size_bytes, digest = await _receive(request, path, services.settings)
+            request.state.json = {"sha256": digest}
+            yield Upload(dataset_id, name, path, size_bytes)
+        finally:
+            path.unlink(missing_ok=True)  # unless it has become a dataset's own
+    except OSError as error:
+        raise StorageFailed(
+            f"The upload cannot be stored: {error.strerror or error}. Free some space for the uploads, or "
+            "let PERDURE_UPLOADS_ROOT name a folder that the API can write to."
+        ) from error
+
+
+SubmissionDep = Annotated[Registration | Upload, Depends(_submission)]
+
+
+async def _receive(request: Request, path: Path, settings: Settings) -> tuple[int, str]:
+    """Bytes and SHA-256 of the body, which is at ``path`` then."""
+    most = settings.max_upload_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > most):
+        raise _too_large(most)
+    digest, size = hashlib.sha256(), 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with path.open("xb") as sink:
+        waiting = bytearray()
+        try:
+            async with asyncio.timeout(IDLE_SECONDS) as limit:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > most:
+                        raise _too_large(most)
+                    waiting += chunk
+                    if len(waiting) >= PIECE_BYTES:
+                        await run_in_threadpool(_put, sink, bytes(waiting), digest)
+                        waiting.clear()
+                    slowest = began + PATIENCE_SECONDS + size / LEAST_BYTES_PER_SECOND
+                    limit.reschedule(min(loop.time() + IDLE_SECONDS, slowest))
+        except TimeoutError:
+            raise Refused(408, "request_timeout", "The body took too long to arrive.") from None
+        await run_in_threadpool(_put, sink, bytes(waiting), digest, durably=True)
+    return size, digest.hexdigest()
+
+
+def _put(sink: IO[bytes], piece: bytes, digest: "hashlib._Hash", *, durably: bool = False) -> None:
+    sink.write(piece)
+    digest.update(piece)
+    if durably:
+        sink.flush()
+        os.fsync(sink.fileno())
+
+
+def _too_large(most: int) -> UploadTooLarge:
+    return UploadTooLarge(
+        f"The archive has more than {most} bytes; send less, put the folder on the data root and register "
+        "its path, or raise PERDURE_MAX_UPLOAD_BYTES."
+    )
