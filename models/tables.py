@@ -96,7 +96,6 @@ jobs = Table(
     Column("dataset", Json),
     # Instants
     Column("event_count", Integer, nullable=False, server_default="0"),
-    Column("stream_count", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("queued_at", Instant, nullable=False),
     Column("exact_until", Float, nullable=False),  # unix seconds; then a worker of other numerics may claim
@@ -107,8 +106,9 @@ jobs = Table(
     Column("running_seconds", Float, nullable=False, server_default="0"),
     Column("finished_at", Instant),
     Column("drill_requested", Id),  # the drill that its worker is to carry out
-    Column("served_at", Instant),  # of the last claim; a restart by its own worker is none
     Column("dataset_id", Id),  # that its spec names; no foreign key, since a finished job may outlive it
+    Column("stream_count", Integer, nullable=False, server_default="0"),
+    Column("served_at", Instant),  # of the last claim; a restart by its own worker is none
     CheckConstraint(one_of("status", JobStatus), name="status_known"),
     CheckConstraint("(status = 'running') = (worker_id IS NOT NULL)", name="running_has_worker"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="running_has_lease"),
