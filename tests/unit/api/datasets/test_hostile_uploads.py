@@ -8,6 +8,7 @@ import stat
 import time
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ EVEN_MORE = zipped(ONE_MORE, compression=zipfile.ZIP_STORED)
 
 def named(name: str) -> bytes:
     return zipped(GOOD | {name: picture(99)})
+
+
+def swallowing() -> bytes:
+    """The bytes of one entry contain the next one whole, and all sums are right: a bomb without nesting."""
+    begins = EVEN_MORE.index(b"rose/2.png") + len("rose/2.png")
+    content = EVEN_MORE[begins : begins + len(GOOD["rose/2.png"]) + 100]
+    archive = EVEN_MORE
+    for offset, value in ((16, zlib.crc32(content)), (20, len(content)), (24, len(content))):
+        archive = with_field(archive, "rose/2.png", offset, "<L", value)
+    return archive
 
 
 ARCHIVES: dict[str, bytes] = {
@@ -75,6 +86,7 @@ ARCHIVES: dict[str, bytes] = {
     "zeros": zipped(GOOD | {"rose/zeros.png": bytes(70 * 2**20)}),
     "4 GB by its own words": with_field(PLAIN, "rose/0.png", 24, "<L", 2**32 - 2),
     "overlapping entries": overlapping(PLAIN),
+    "an entry within an entry": swallowing(),
     "an entry beyond the end": with_field(PLAIN, "rose/2.png", 20, "<L", 2**20),
     "10⁶ entries that say they are one": of_many_entries(10**6),
     "300 000 entries that say they are one": of_many_entries(300_000),
