@@ -10,6 +10,8 @@ from api import openapi, problems
 from api.access import RequestLog
 from api.authentication import Authentication
 from api.dependencies import Services
+from api.known_keys import KnownKeys
+from api.quotas import StoreQuota
 from api.routes import router
 from api.store_health import StoreHealth
 from api.whole_files import WholeFiles
@@ -35,7 +37,11 @@ def create_app(settings: Settings) -> FastAPI:
         doorbell = Doorbell(settings.broker_url)
         reconciler = Reconciler(db, settings, on_claimable=doorbell.ring)
         whole_files = WholeFiles(settings.home / "cache/materialised", settings.storage_url)
-        app.state.services = Services(settings, db, storage, StoreHealth(storage), doorbell, whole_files)
+        known_keys = KnownKeys(db)
+        app.state.services = Services(
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, known_keys,
+            StoreQuota(db, settings.max_stored_bytes),
+        )  # fmt: skip
         reconciler.start()
         try:
             yield
@@ -43,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
             # What calls others stops before what it calls.
             await anyio.to_thread.run_sync(reconciler.stop)
             await anyio.to_thread.run_sync(whole_files.close)
+            await anyio.to_thread.run_sync(known_keys.close)
             doorbell.close()
             db.close()
 
@@ -58,6 +65,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router, prefix="/v1", include_in_schema=False)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(Authentication, keys=settings.api_keys)
+    app.add_middleware(Authentication, settings=settings)
     app.add_middleware(RequestLog)  # added last, so the outermost
     return app

@@ -26,6 +26,7 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.SpecInvalid: 422,
     errors.IdempotencyMismatch: 422,
     errors.IdempotencyInFlight: 409,
+    errors.QuotaExceeded: 429,
     errors.DatabaseUnavailable: 503,
     errors.DrillsDisabled: 403,
     errors.DrillUnsupported: 409,
@@ -45,6 +46,7 @@ RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.DownloadFailed: 3,
     errors.DownloadNotReady: 3,
     errors.IdempotencyInFlight: 1,
+    errors.QuotaExceeded: 30,
     errors.StorageFailed: 3,
 }
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}

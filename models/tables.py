@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,18 +17,14 @@ from sqlalchemy import (
     true,
 )
 
-from models.columns import Id, Instant, Json, one_of
+from models.columns import Id, Instant, Json, metadata, one_of
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
+from models.key_tables import api_keys
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = [
+    "api_keys", "attempts", "checkpoints", "drills", "epoch_metrics", "events", "idempotency_keys", "jobs",
+    "metadata", "step_metrics", "workers",
+]  # fmt: skip
 
 jobs = Table(
     "jobs",

@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
-from perdure.commands import download, drill, fleet, jobs, reading, service, submit, watch
+from perdure.commands import download, drill, fleet, jobs, keys, reading, service, submit, watch
 from perdure.commands.options import CONTROL, READING, SERVICE
 from perdure.connection import explain
 from perdure.errors import PerdureClientError
@@ -41,7 +41,8 @@ def _root(
         raise typer.Exit
 
 
-COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+#: A command, or a group of commands.
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     SERVICE: {
         "up": service.up,
         "demo": service.demo,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "api": service.api,
         "worker": service.worker,
         "migrate": service.migrate,
+        "keys": keys.app,
     },
     CONTROL: {
         "submit": submit.submit,
@@ -74,8 +76,11 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
 }
 for _panel, _commands in COMMANDS.items():
-    for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_function)
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

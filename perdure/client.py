@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx2
 
 from perdure.jobs import Jobs
+from perdure.keys import Keys
 from perdure.transport import Transport, raise_for_problem
 from perdure.types import Page, Worker
 
@@ -46,6 +47,7 @@ class Perdure:
             transport=transport,
         )
         self.jobs = Jobs(self._transport)
+        self.keys = Keys(self._transport)
 
     @property
     def url(self) -> str:

@@ -12,7 +12,12 @@ from perdure.errors import LocalStackError
 #: Where `api`, `worker` and `models` lie if this is a checkout.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-_NEEDED = {"api": "api/__main__.py", "worker": "worker/__main__.py", "models.migrate": "models/migrate.py"}
+_NEEDED = {
+    "api": "api/__main__.py",
+    "worker": "worker/__main__.py",
+    "models.migrate": "models/migrate.py",
+    "models.keys": "models/keys.py",
+}
 
 
 def command(module: str) -> list[str]:
@@ -45,8 +50,8 @@ def environment(**settings: str | int | Path | None) -> dict[str, str]:
     return result
 
 
-def become(module: str, **settings: str | int | Path | None) -> None:
+def become(module: str, *arguments: str, **settings: str | int | Path | None) -> None:
     """Turn this process into a part, so that signals reach it and its exit code is ours."""
-    argv = command(module)
+    argv = [*command(module), *arguments]
     sys.stdout.flush()
     os.execve(argv[0], argv, environment(**settings))  # noqa: S606 - no shell is wanted

@@ -6,7 +6,7 @@ Fields that a newer server adds are kept (``extra="allow"``), fields that an old
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 #: A job in one of these states changes only by a request.
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -205,6 +205,19 @@ class Worker(Answer):
     job_id: str | None = None
     heartbeat_at: datetime | None = None
     heartbeat_age_seconds: float | None = None
+
+
+class Key(Answer):
+    """An API key; ``key`` is its text, which only the answer that made it has."""
+
+    id: str
+    name: str | None = None
+    tenant_id: str | None = None
+    scopes: list[str] = []
+    created_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    key: str | None = Field(default=None, repr=False)
 
 
 class Page(Answer):

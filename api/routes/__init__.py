@@ -9,6 +9,7 @@ from api.routes import (
     health,
     history,
     jobs,
+    keys,
     metrics,
     prometheus,
     requests,
@@ -17,6 +18,6 @@ from api.routes import (
 
 router = APIRouter()
 for part in (
-    jobs, requests, metrics, history, downloads, drills, workers, catalogue, health, prometheus,
+    jobs, requests, metrics, history, downloads, drills, workers, keys, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

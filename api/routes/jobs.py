@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.answers import JobBody, Page, SubmittedJob
 from api.body import body_of
-from api.dependencies import AfterJob, JobId, Limit, ServicesDep
+from api.dependencies import AfterJob, CallerDep, JobId, Limit, ServicesDep
 from api.idempotency import REPLAYED, OnceDep, Reply
 from api.job_body import job_bodies, job_body, would_be
 from api.openapi import problems, request_body
@@ -41,6 +41,7 @@ EXAMPLE: dict[str, Any] = {
 def submit(
     spec: Annotated[JobSpec, Depends(body_of(JobSpec))],
     services: ServicesDep,
+    caller: CallerDep,
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Validate only: nothing is stored.")] = False,
 ) -> Response:
@@ -50,8 +51,12 @@ def submit(
         resolved, warnings = checked(spec, services.settings)
         if dry_run:
             return Reply(200, _submitted(would_be(resolved), warnings))
+        services.store_quota.expect_room(caller.tenant_id)
         # The key is in the job's row too: a crash between this commit and the answer leaves one job.
-        created = job_store.create_job(services.db, resolved, idempotency_key=once.key)
+        created = job_store.create_job(
+            services.db, resolved, tenant_id=caller.tenant_id, idempotency_key=once.key,
+            max_queued=services.settings.max_queued_jobs,
+        )  # fmt: skip
         if created.is_new:
             services.doorbell.ring(created.job.device_class)
         elif created.job.spec != resolved.to_json():
@@ -69,13 +74,16 @@ def submit(
 @router.get("/jobs", responses=problems())
 def list_jobs(
     services: ServicesDep,
+    caller: CallerDep,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     name: Annotated[Name | None, Query(description="Only jobs of exactly this name.")] = None,
     limit: Limit = 20,
     after: AfterJob = None,
 ) -> Page[JobBody]:
     """Jobs, the newest first."""
-    rows = job_store.list_jobs(services.db, status=status, name=name, after=after, limit=limit + 1)
+    rows = job_store.list_jobs(
+        services.db, tenant_id=caller.tenant_id, status=status, name=name, after=after, limit=limit + 1
+    )
     bodies = job_bodies(services.db, services.settings, rows[:limit])
     return Page(data=bodies, has_more=len(rows) > limit, last_id=bodies[-1].id if bodies else None)
 

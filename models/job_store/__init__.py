@@ -44,6 +44,7 @@ from models.job_store.progress import (
     renew,
     trainer_started,
 )
+from models.job_store.quotas import stored_bytes
 from models.job_store.reading import (
     claimable_classes,
     epoch_metrics,
@@ -54,6 +55,7 @@ from models.job_store.reading import (
     job_events,
     list_jobs,
     step_metrics,
+    tenant_of_job,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
 from models.job_store.restarts import restart_attempt
@@ -118,6 +120,8 @@ __all__ = [
     "seconds_between_failures",
     "statistics",
     "step_metrics",
+    "stored_bytes",
+    "tenant_of_job",
     "trainer_started",
     "unheard_claim",
     "worker_beat",

@@ -11,6 +11,7 @@ from models.identifiers import new_id
 from models.job_spec import JobSpec, Segment
 from models.job_state import EventType, JobStatus
 from models.job_store.fence import JobRow, record
+from models.job_store.quotas import expect_room_in_queue
 from models.tables import jobs
 
 
@@ -27,8 +28,12 @@ def create_job(
     tenant_id: str = "default",
     idempotency_key: str | None = None,
     parent_id: str | None = None,
+    max_queued: int | None = None,
 ) -> Created:
-    """Queue a job. With a key that was used before, the job that it made then."""
+    """Queue a job. With a key that was used before, the job that it made then.
+
+    Raises QuotaExceeded where its tenant would have more than ``max_queued`` jobs in the queue.
+    """
     job_id = new_id("job")
     dialect = sqlite if db.is_sqlite else postgresql
     with db.writing() as tx:
@@ -54,6 +59,7 @@ def create_job(
             )
             return Created(tx.execute(before).one(), is_new=False)
         record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
+        expect_room_in_queue(tx, db, tenant_id, max_queued)
         return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from api import answers
 from api.app import create_app
 from api.problems import STATUS_OF
+from api.routes.keys import MadeKey
 from models.job_spec import EarlyStopping, JobSpec
 from models.job_state import EndCause, EventType, Fault, JobStatus, Phase
 from models.migrate import schema_state
@@ -24,7 +25,7 @@ API = ROOT / "docs/api.md"
 
 #: What users rely on, with the answers that matter; more may come, none may go.
 CONTRACT = {
-    "POST /jobs": {200, 201, 409, 422, 503},
+    "POST /jobs": {200, 201, 409, 422, 429, 503},
     "GET /jobs": {200},
     "GET /jobs/{job_id}": {200, 404},
     "POST /jobs/{job_id}/cancel": {200, 202, 404, 409},
@@ -45,6 +46,9 @@ CONTRACT = {
     "GET /jobs/{job_id}/drills": {200, 404},
     "GET /metrics": {200, 503},
     "GET /workers": {200},
+    "POST /keys": {201, 403, 422, 429},
+    "GET /keys": {200, 403},
+    "DELETE /keys/{key_id}": {204, 404},
     "POST /workers/{worker_id}/drain": {202, 404},
     "POST /workers/{worker_id}/enable": {202, 404},
     "GET /health/live": {200},
@@ -149,6 +153,7 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Events", answers.JobEvent),
         ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),
+        ("## API keys", MadeKey),
     ],
 )
 def test_the_page_has_every_field_of_an_answer(heading: str, model: type[BaseModel]) -> None:
