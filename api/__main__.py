@@ -12,9 +12,12 @@ from api.app import create_app
 from api.authentication import is_loopback
 from api.protocol import HeaderDeadline
 from api.server import Server
-from models.errors import PerdureError
+from models import key_store
+from models.database import Database
+from models.errors import DatabaseUnavailable, PerdureError
 from models.logs import configure_logs
-from models.settings import load_settings
+from models.migrate import schema_state
+from models.settings import Settings, load_settings
 
 #: Requests under way at a shutdown get this long.
 GRACE_SECONDS = 10
@@ -36,10 +39,11 @@ def main() -> int:
 def _serve() -> int:
     try:
         settings = load_settings()
-        if not settings.api_keys and not is_loopback(settings.host):
+        if not (is_loopback(settings.host) or settings.api_keys or _has_stored_key(settings)):
             return _say(
-                f"Refusing to listen on {settings.host} without PERDURE_API_KEYS: anybody who can reach it "
-                "could run jobs. Set keys, or listen on 127.0.0.1.",
+                f"Refusing to listen on {settings.host} without API keys: PERDURE_API_KEYS has none, and the "
+                "database has none or does not answer. Make one with `perdure keys create`, or listen on "
+                "127.0.0.1.",
                 2,
             )
         app = create_app(settings)
@@ -71,6 +75,18 @@ def _serve() -> int:
 
     Server(config, on_shutdown=end_streams).run(sockets=[listener])
     return 0
+
+
+def _has_stored_key(settings: Settings) -> bool:
+    """To say so at once; beyond loopback the door is shut anyway, and without a key nobody would pass."""
+    db = Database(settings.database_url)
+    try:
+        state = schema_state(db)
+        return state == "behind" or (state == "current" and key_store.any_key(db))
+    except DatabaseUnavailable:
+        return False
+    finally:
+        db.close()
 
 
 def _say(sentence: str, status: int) -> int:

@@ -70,6 +70,7 @@ class RequestLog:
                 raise
             await problem_response(scope, internal_error())(scope, receive_body, send_with_id)
         finally:
+            caller = scope["state"].get("caller")
             quiet = scope["path"].startswith("/health") and status == 200
             (_log.debug if quiet else _log.info)(
                 "request",
@@ -77,4 +78,5 @@ class RequestLog:
                 path=scope["path"][:_LOGGED_CHARACTERS],
                 status=status,
                 milliseconds=round(1000 * (time.perf_counter() - began), 1),
+                **({} if caller is None else {"tenant_id": caller.tenant_id, "key_id": caller.key_id}),
             )

@@ -11,7 +11,9 @@ from api.access import RequestLog
 from api.authentication import Authentication
 from api.clearing import Clearing
 from api.dependencies import Services
+from api.known_keys import KnownKeys
 from api.predicting import Predictor
+from api.quotas import StoreQuota
 from api.routes import router
 from api.store_health import StoreHealth
 from api.streams import Streams
@@ -43,9 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
         clearing = Clearing(db, storage)
         streams = Streams(db)
         predictor = Predictor(settings.storage_url)
+        known_keys = KnownKeys(db)
         app.state.services = Services(
-            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing, streams, predictor
-        )
+            settings, db, storage, StoreHealth(storage), doorbell, whole_files, clearing, streams, predictor,
+            known_keys, StoreQuota(db, settings.max_stored_bytes),
+        )  # fmt: skip
         reconciler.start()
         clearing.start()
         deliverer.start()
@@ -60,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
             deliverer.stop()
             await anyio.to_thread.run_sync(predictor.close)
             await anyio.to_thread.run_sync(whole_files.close)
+            await anyio.to_thread.run_sync(known_keys.close)
             doorbell.close()
             db.close()
 
@@ -75,6 +80,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router, prefix="/v1", include_in_schema=False)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(Authentication, keys=settings.api_keys)
+    app.add_middleware(Authentication, settings=settings)
     app.add_middleware(RequestLog)  # added last, so the outermost
     return app

@@ -1,4 +1,4 @@
-"""What routes ask for by type. All of it is ready-made, so these cost no hop to another thread."""
+"""What routes ask for by type. All but whose a job is is ready-made, and costs no hop to another thread."""
 
 import re
 from dataclasses import dataclass
@@ -7,11 +7,15 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
+from api.caller import Caller
 from api.clearing import Clearing
+from api.known_keys import KnownKeys
 from api.predicting import Predictor
+from api.quotas import StoreQuota
 from api.store_health import StoreHealth
 from api.streams import Streams
 from api.whole_files import WholeFiles
+from models import job_store
 from models.database import Database
 from models.errors import NotFound
 from models.job_spec import Text
@@ -25,6 +29,7 @@ _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
 _WEBHOOK_ID = re.compile(r"wh_[0-9A-Za-z-]{1,61}")
 _DELIVERY_ID = re.compile(r"msg_[0-9A-Za-z-]{1,60}")
 _DATASET_ID = re.compile(r"ds_[0-9A-Za-z-]{1,60}")
+_KEY_ID = re.compile(r"key_[0-9A-Za-z-]{1,60}")
 _WORKER_ID = re.compile(r"wrk_[0-9A-Za-z-]{1,60}")
 
 
@@ -51,6 +56,8 @@ class Services:
     clearing: Clearing
     streams: Streams
     predictor: Predictor
+    known_keys: KnownKeys
+    store_quota: StoreQuota
 
 
 async def _services(request: Request) -> Services:
@@ -68,9 +75,19 @@ async def _db(services: ServicesDep) -> Database:
 DatabaseDep = Annotated[Database, Depends(_db)]
 
 
-async def _job_id(job_id: str) -> str:
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def _job_id(job_id: str, db: DatabaseDep, caller: CallerDep) -> str:
     # Judged here, since not every database takes any garbage as a value to compare with.
-    if not _JOB_ID.fullmatch(job_id):
+    is_id = _JOB_ID.fullmatch(job_id) is not None
+    # Another tenant's job is as if it were not there, whatever is asked of it.
+    if not is_id or job_store.tenant_of_job(db, job_id) != caller.tenant_id:
         raise NotFound("There is no job with that id; `GET /jobs` lists those that exist.")
     return job_id
 
@@ -81,6 +98,12 @@ async def _checkpoint_id(checkpoint_id: str) -> str:
             "There is no checkpoint with that id; the job's list of checkpoints has those that exist."
         )
     return checkpoint_id
+
+
+async def _key_id(key_id: str) -> str:
+    if not _KEY_ID.fullmatch(key_id):
+        raise NotFound("There is no key with that id; `GET /keys` lists those that exist.")
+    return key_id
 
 
 async def _worker_id(worker_id: str) -> str:
@@ -120,7 +143,9 @@ def _are_comparable(value: str) -> str:
     return value
 
 
-async def _job_ids(
+def _job_ids(
+    db: DatabaseDep,
+    caller: CallerDep,
     ids: Annotated[
         str,
         Query(description=f"2 to {MAX_COMPARED} jobs, as `ids=job_a,job_b`.", max_length=500),
@@ -128,12 +153,14 @@ async def _job_ids(
     ],
 ) -> list[str]:
     # Each by the check that an id in a path passes: whose job it may not be, it is not here either.
-    return [await _job_id(job_id) for job_id in ids.split(",")]
+    return [_job_id(job_id, db, caller) for job_id in ids.split(",")]
 
 
+#: A job of the caller's; what a route does with it need not ask again whose it is.
 JobId = Annotated[str, Depends(_job_id)]
 JobIds = Annotated[list[str], Depends(_job_ids)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
+KeyId = Annotated[str, Depends(_key_id)]
 WorkerId = Annotated[str, Depends(_worker_id)]
 CheckpointId = Annotated[str, Depends(_checkpoint_id)]
 
@@ -160,6 +187,12 @@ def _is_choice(value: str) -> str:
     return value if value in {"last", "best"} else _is_checkpoint_id(value)
 
 
+def _is_key_id(value: str) -> str:
+    if not _KEY_ID.fullmatch(value):
+        raise ValueError("This is not the id of a key.")
+    return value
+
+
 Limit = Annotated[int, Query(ge=1, le=100, description="How many rows at most.")]
 AfterNumber = Annotated[
     int, Query(ge=0, le=MAX_INTEGER, description="The `last_id` of the page before.", examples=[0])
@@ -173,6 +206,11 @@ AfterDataset = Annotated[
     str | None,
     Query(description="The `last_id` of the page before."),
     AfterValidator(lambda v: v and _is_dataset_id(v)),
+]
+AfterKey = Annotated[
+    str | None,
+    Query(description="The `last_id` of the page before."),
+    AfterValidator(lambda v: v and _is_key_id(v)),
 ]
 AfterCheckpoint = Annotated[
     str | None,

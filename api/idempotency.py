@@ -14,12 +14,11 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from api.dependencies import DatabaseDep
+from api.dependencies import CallerDep, DatabaseDep
 from models import job_store
 from models.database import Database
 from models.errors import PerdureError
 
-TENANT = "default"
 REPLAYED = "Idempotent-Replayed"
 _log = structlog.get_logger()
 
@@ -41,6 +40,7 @@ class Reply:
     status_code: int
     body: BaseModel
     headers: dict[str, str] = field(default_factory=dict)
+    kept: BaseModel | None = None  #: in place of a body with something that must not be stored
 
     def response(self) -> Response:
         """As it goes out."""
@@ -51,29 +51,29 @@ class Reply:
 class Once:
     """Answers the request at hand, or replays the answer that its key had before."""
 
-    def __init__(self, request: Request, db: Database, key: str | None) -> None:
-        self._request, self._db = request, db
+    def __init__(self, request: Request, db: Database, tenant_id: str, key: str | None) -> None:
+        self._request, self._db, self._tenant_id = request, db, tenant_id
         self.key = key
 
     def __call__(self, respond: Callable[[], Reply]) -> Response:
         """Raises IdempotencyMismatch, IdempotencyInFlight, and whatever ``respond`` raises."""
         if self.key is None:
             return respond().response()
-        replay = job_store.begin_request(self._db, TENANT, self.key, self._fingerprint())
+        replay = job_store.begin_request(self._db, self._tenant_id, self.key, self._fingerprint())
         if replay is not None:
             headers = {**replay.headers, REPLAYED: "true"}
             return JSONResponse(replay.body, replay.status_code, headers=headers)
         try:
             reply = respond()
         except BaseException:
-            self._quietly("forget", lambda key: job_store.forget_request(self._db, TENANT, key))
+            self._quietly("forget", lambda key: job_store.forget_request(self._db, self._tenant_id, key))
             raise
-        body = reply.body.model_dump(mode="json")
+        body = (reply.kept or reply.body).model_dump(mode="json")
         # The work is done: whether or not the answer can be kept, it must be given.
         self._quietly(
             "complete",
             lambda key: job_store.complete_request(
-                self._db, TENANT, key, reply.status_code, body, reply.headers
+                self._db, self._tenant_id, key, reply.status_code, body, reply.headers
             ),
         )
         return reply.response()
@@ -91,8 +91,10 @@ class Once:
         return hashlib.sha256(f"{self._request.method} {path}?{url.query}\n{body}".encode()).hexdigest()
 
 
-async def _once(request: Request, db: DatabaseDep, idempotency_key: IdempotencyKey = None) -> Once:
-    return Once(request, db, idempotency_key)
+async def _once(
+    request: Request, db: DatabaseDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+) -> Once:
+    return Once(request, db, caller.tenant_id, idempotency_key)
 
 
 OnceDep = Annotated[Once, Depends(_once)]

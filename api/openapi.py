@@ -10,8 +10,8 @@ from api.problems import MEDIA_TYPE, Problem
 _TEMPLATE = "#/components/schemas/{model}"
 _DESCRIPTIONS = {
     400: "The body is not what its content type says.",
-    401: "An API key is missing or wrong.",
-    403: "Another site's page sent this request, or drills are off here.",
+    401: "An API key is missing, wrong or revoked.",
+    403: "The key may not do this, another site's page sent the request, or drills are off here.",
     404: "There is nothing with that id.",
     405: "The address does not have that method.",
     408: "The body took too long to arrive.",
@@ -21,10 +21,11 @@ _DESCRIPTIONS = {
     415: "The body's content type is none that is taken here.",
     416: "The range lies outside the file.",
     422: "Something in the request is not valid; `errors` names the fields.",
+    429: "Too many requests, or a quota is used up; `Retry-After` says when to try again.",
     503: "The database does not answer, or something is not ready; `Retry-After` says when to come back.",
 }
-_EVERYWHERE = (401, 422, 503)
-_OF_BODIES = (400, 403, 408, 413, 415)
+_EVERYWHERE = (401, 403, 422, 429, 503)
+_OF_BODIES = (400, 408, 413, 415)
 
 #: The models of request bodies, which FastAPI does not see.
 _bodies: set[type[BaseModel]] = set()

@@ -27,6 +27,7 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.SpecInvalid: 422,
     errors.IdempotencyMismatch: 422,
     errors.IdempotencyInFlight: 409,
+    errors.QuotaExceeded: 429,
     errors.DatabaseUnavailable: 503,
     errors.DrillsDisabled: 403,
     errors.DrillUnsupported: 409,
@@ -57,6 +58,7 @@ RETRY_AFTER_SECONDS: dict[type[errors.PerdureError], int] = {
     errors.IdempotencyInFlight: 1,
     errors.PredictionFailed: 3,
     errors.PredictionNotReady: 3,
+    errors.QuotaExceeded: 30,
     errors.StorageFailed: 3,
 }
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}

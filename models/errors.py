@@ -56,6 +56,12 @@ class DatabaseUnavailable(PerdureError):
     code = "database_unavailable"
 
 
+class QuotaExceeded(PerdureError):
+    """The tenant has used up a quota; try again when there is room."""
+
+    code = "quota_exceeded"
+
+
 class SettingsInvalid(PerdureError):
     """The settings are not valid."""
 

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     downloads: bool = True
     drills: bool = False
 
+    # Quotas, the same for each tenant
+    max_queued_jobs: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    max_stored_bytes: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
 

@@ -20,11 +20,12 @@ from sqlalchemy import (
 from models.columns import Id, Instant, Json, metadata, one_of
 from models.dataset_tables import datasets
 from models.job_state import FINISHED, EndCause, Fault, JobStatus
+from models.key_tables import api_keys
 from models.stream_table import stream
 from models.tables_beside_jobs import deleted_jobs, job_metadata
 
 __all__ = [
-    "attempts", "checkpoints", "datasets", "deleted_jobs", "drills", "epoch_metrics", "events",
+    "api_keys", "attempts", "checkpoints", "datasets", "deleted_jobs", "drills", "epoch_metrics", "events",
     "idempotency_keys", "job_metadata", "jobs", "metadata", "step_metrics", "stream", "webhook_deliveries",
     "webhooks", "workers",
 ]  # fmt: skip

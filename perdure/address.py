@@ -4,19 +4,20 @@ import errno
 import http.client
 import os
 import socket
+from collections.abc import Callable
 
 from perdure.errors import LocalStackError
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def refuse_open_door(host: str) -> None:
+def refuse_open_door(host: str, has_stored_key: Callable[[], bool]) -> None:
     """Raises LocalStackError for a service that anybody on the network could use."""
     keys = os.environ.get("PERDURE_API_KEYS", "").split(",")
-    if host not in LOOPBACK and not any(key.strip() for key in keys):
+    if host not in LOOPBACK and not any(key.strip() for key in keys) and not has_stored_key():
         raise LocalStackError(
-            f"Without API keys the service listens on this machine only, not on {host}. "
-            "Set PERDURE_API_KEYS to one or more keys, separated by commas, to let others in."
+            f"Without API keys the service listens on this machine only, not on {host}. Make one with "
+            "`perdure keys create`, or set PERDURE_API_KEYS to one or more keys, separated by commas."
         )
 
 

@@ -14,6 +14,7 @@ from perdure.commands import (
     editing,
     fleet,
     jobs,
+    keys,
     predict,
     reading,
     service,
@@ -55,7 +56,8 @@ def _root(
         raise typer.Exit
 
 
-COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+#: A command, or a group of commands.
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     SERVICE: {
         "up": service.up,
         "demo": service.demo,
@@ -66,6 +68,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "api": service.api,
         "worker": service.worker,
         "migrate": service.migrate,
+        "keys": keys.app,
     },
     CONTROL: {
         "submit": submit.submit,
@@ -97,8 +100,11 @@ GROUPS = {"datasets": datasets.app, "webhooks": webhooks.app}
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel=CONTROL)
 for _panel, _commands in COMMANDS.items():
-    for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_panel)(_function)
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

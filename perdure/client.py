@@ -16,6 +16,7 @@ import httpx2
 
 from perdure.datasets import Datasets
 from perdure.jobs import Jobs
+from perdure.keys import Keys
 from perdure.transport import Transport, json_of, raise_for_problem
 from perdure.types import Page, Worker
 from perdure.webhooks import Webhooks
@@ -50,6 +51,7 @@ class Perdure:
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.keys = Keys(self._transport)
 
     @property
     def url(self) -> str:

@@ -7,6 +7,7 @@ with it, and nothing is lost by that: what is recorded is durable, and the next 
 
 import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Service:
     def run(self) -> None:
         """Serve until asked to stop. Raises LocalStackError for what has to be changed first."""
         api = parts.command("api")
-        refuse_open_door(self._options.host)
+        refuse_open_door(self._options.host, self._has_stored_key)
         self.slots = slots(self._options.device, self._options.workers)
         self.home.create()
         port = free_port(self._options.host, self._options.port)
@@ -102,12 +103,20 @@ class Service:
             home=self.home.root,
             host=self._options.host,
             port=port,
-            database_url=os.environ.get("PERDURE_DATABASE_URL") or f"sqlite:///{self.home.database}",
+            database_url=self._database_url(),
             broker_url=os.environ.get("PERDURE_BROKER_URL") or broker.url(address),
             storage_url=storage,
             data_root=self.data_root,
             drills="true" if self._options.drills else None,
         )
+
+    def _database_url(self) -> str:
+        return os.environ.get("PERDURE_DATABASE_URL") or f"sqlite:///{self.home.database}"
+
+    def _has_stored_key(self) -> bool:
+        asked = [*parts.command("models.keys"), "exist"]
+        environment = parts.environment(home=self.home.root, database_url=self._database_url())
+        return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode == 0
 
     def _start_broker(self) -> None:
         if os.environ.get("PERDURE_BROKER_URL"):

@@ -12,7 +12,12 @@ from perdure.errors import LocalStackError
 #: Where `api`, `worker` and `models` lie if this is a checkout.
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-_NEEDED = {"api": "api/__main__.py", "worker": "worker/__main__.py", "models.migrate": "models/migrate.py"}
+_NEEDED = {
+    "api": "api/__main__.py",
+    "worker": "worker/__main__.py",
+    "models.migrate": "models/migrate.py",
+    "models.keys": "models/keys.py",
+}
 
 
 def command(module: str) -> list[str]:

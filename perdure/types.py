@@ -376,6 +376,19 @@ class Dataset(Answer):
     checked_at: datetime | None = None
 
 
+class Key(Answer):
+    """An API key; ``key`` is its text, which only the answer that made it has."""
+
+    id: str
+    name: str | None = None
+    tenant_id: str | None = None
+    scopes: list[str] = []
+    created_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    key: str | None = Field(default=None, repr=False)
+
+
 class Page(Answer):
     """One page of a list; ``last_id`` is the ``after`` of the next."""
 

@@ -12,6 +12,7 @@ from api.routes import (
     health,
     history,
     jobs,
+    keys,
     metrics,
     predictions,
     prometheus,
@@ -25,6 +26,6 @@ router = APIRouter()
 # Comparisons first: `compare` is the id of no job.
 for part in (
     datasets, comparisons, jobs, editing, requests, metrics, history, stream, downloads, predictions, drills,
-    workers, webhooks, catalogue, health, prometheus,
+    workers, webhooks, keys, catalogue, health, prometheus,
 ):  # fmt: skip
     router.include_router(part.router)

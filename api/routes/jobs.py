@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.answers import JobBody, Page, SubmittedJob
 from api.body import body_of
-from api.dependencies import AfterJob, JobId, Limit, Services, ServicesDep
+from api.dependencies import AfterJob, CallerDep, JobId, Limit, Services, ServicesDep
 from api.filters import METADATA_PARAMETER, CreatedAfter, CreatedBefore, MetadataFilter
 from api.idempotency import REPLAYED, OnceDep, Reply
 from api.job_body import job_bodies, job_body, would_be
@@ -43,6 +43,7 @@ EXAMPLE: dict[str, Any] = {
 def submit(
     spec: Annotated[JobSpec, Depends(body_of(JobSpec))],
     services: ServicesDep,
+    caller: CallerDep,
     once: OnceDep,
     dry_run: Annotated[bool, Query(description="Validate only: nothing is stored.")] = False,
 ) -> Response:
@@ -52,8 +53,12 @@ def submit(
         resolved, warnings = checked(spec, services.settings, services.db)
         if dry_run:
             return Reply(200, _submitted(would_be(resolved), warnings))
+        services.store_quota.expect_room(caller.tenant_id)
         # The key is in the job's row too: a crash between this commit and the answer leaves one job.
-        created = job_store.create_job(services.db, resolved, idempotency_key=once.key)
+        created = job_store.create_job(
+            services.db, resolved, tenant_id=caller.tenant_id, idempotency_key=once.key,
+            max_queued=services.settings.max_queued_jobs,
+        )  # fmt: skip
         if created.is_new:
             services.doorbell.ring(created.job.device_class)
         return submission_reply(services, created, resolved, warnings)
@@ -76,6 +81,7 @@ def submission_reply(services: Services, created: Created, spec: JobSpec, warnin
 @router.get("/jobs", responses=problems(), openapi_extra={"parameters": [METADATA_PARAMETER]})
 def list_jobs(
     services: ServicesDep,
+    caller: CallerDep,
     metadata: MetadataFilter,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     name: Annotated[Name | None, Query(description="Only jobs of exactly this name.")] = None,
@@ -87,6 +93,7 @@ def list_jobs(
     """Jobs, the newest first."""
     rows = job_store.list_jobs(
         services.db,
+        tenant_id=caller.tenant_id,
         status=status,
         name=name,
         metadata=metadata,

@@ -54,6 +54,10 @@ def _go_on(services: Services, once: OnceDep, act: Callable[[], Answer]) -> Resp
     return once(respond)
 
 
+def _max_queued(services: Services) -> int | None:
+    return services.settings.max_queued_jobs
+
+
 _NO_BODY = request_body(NoBody)
 _STOPS: dict[int | str, dict[str, object]] = {
     200: {"model": JobBody, "description": "The job is where it was asked to go."},
@@ -81,7 +85,7 @@ def pause(job_id: JobId, _: Nothing, services: ServicesDep, once: OnceDep) -> Re
 )  # fmt: skip
 def resume(job_id: JobId, _: Nothing, services: ServicesDep, once: OnceDep) -> Response:
     """Queue a paused job again; takes back a pause that was not carried out yet."""
-    return _go_on(services, once, lambda: job_store.resume(services.db, job_id))
+    return _go_on(services, once, lambda: job_store.resume(services.db, job_id, _max_queued(services)))
 
 
 @router.post(
@@ -90,7 +94,7 @@ def resume(job_id: JobId, _: Nothing, services: ServicesDep, once: OnceDep) -> R
 )  # fmt: skip
 def retry(job_id: JobId, _: Nothing, services: ServicesDep, once: OnceDep) -> Response:
     """Queue a failed or cancelled job again: from its last checkpoint, with its budgets refilled."""
-    return _go_on(services, once, lambda: job_store.retry(services.db, job_id))
+    return _go_on(services, once, lambda: job_store.retry(services.db, job_id, _max_queued(services)))
 
 
 @router.post(
@@ -107,5 +111,7 @@ def extend(
     return _go_on(
         services,
         once,
-        lambda: job_store.extend(services.db, job_id, extension.additional_epochs, extension.scheduler),
+        lambda: job_store.extend(
+            services.db, job_id, extension.additional_epochs, extension.scheduler, _max_queued(services)
+        ),
     )

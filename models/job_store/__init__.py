@@ -48,6 +48,7 @@ from models.job_store.progress import (
     renew,
     trainer_started,
 )
+from models.job_store.quotas import stored_bytes
 from models.job_store.reading import (
     epoch_metrics,
     get_checkpoint,
@@ -56,6 +57,7 @@ from models.job_store.reading import (
     job_checkpoints,
     job_events,
     step_metrics,
+    tenant_of_job,
 )
 from models.job_store.requests import cancel, extend, pause, resume, retry
 from models.job_store.restarts import restart_attempt
@@ -126,7 +128,9 @@ __all__ = [
     "seconds_between_failures",
     "statistics",
     "step_metrics",
+    "stored_bytes",
     "stream_news",
+    "tenant_of_job",
     "trainer_started",
     "unheard_claim",
     "worker_beat",

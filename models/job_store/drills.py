@@ -41,7 +41,7 @@ class Drill:
     recovered: bool = False
 
 
-def request_drill(db: Database, job_id: str, fault: Fault, tenant_id: str = "default") -> Drill:
+def request_drill(db: Database, job_id: str, fault: Fault) -> Drill:
     """Ask the worker of a running job to break it. Raises NotFound, WrongState."""
     with db.writing() as tx:
         job = locked(tx, job_id)
@@ -49,7 +49,7 @@ def request_drill(db: Database, job_id: str, fault: Fault, tenant_id: str = "def
         drill_id = new_id("drl")
         tx.execute(
             insert(drills).values(
-                id=drill_id, job_id=job_id, tenant_id=tenant_id, fault=str(fault), requested_at=db.now()
+                id=drill_id, job_id=job_id, tenant_id=job.tenant_id, fault=str(fault), requested_at=db.now()
             )
         )
         tx.execute(update(jobs).where(jobs.c.id == job_id).values(drill_requested=drill_id))
@@ -103,15 +103,13 @@ def choose_checkpoint_to_damage(db: Database, fence: Fence, drill_id: str) -> Jo
         return row
 
 
-def job_drills(
-    db: Database, job_id: str, *, tenant_id: str = "default", after: str | None = None, limit: int = 20
-) -> list[Drill]:
+def job_drills(db: Database, job_id: str, *, after: str | None = None, limit: int = 20) -> list[Drill]:
     """A job's drills, oldest first, from after the id ``after``. Raises NotFound."""
     wanted = select(drills).where(drills.c.job_id == job_id).order_by(drills.c.id).limit(limit)
     if after is not None:
         wanted = wanted.where(drills.c.id > after)
     with db.reading() as tx:
-        job = expect_job(tx, job_id, tenant_id)
+        job = expect_job(tx, job_id)
         rows = tx.execute(wanted).all()
         first = min((row.attempt for row in rows if row.attempt is not None), default=None)
         ledger: list[JobRow] = []

@@ -10,7 +10,7 @@ from models.host import Owner
 from models.job_state import FAILURES
 from models.job_store.fence import JobRow
 from models.job_store.progress import insert_or_replace
-from models.tables import attempts, workers
+from models.tables import attempts, jobs, workers
 
 #: Workers that ended, or fell silent, are shown for a day.
 _FORGET_AFTER_SECONDS = 86_400.0
@@ -138,8 +138,8 @@ def seconds_between_failures(db: Database) -> float:
 
 
 def list_workers(db: Database, *, after: str | None = None, limit: int = 20) -> list[JobRow]:
-    """By id, each with ``heartbeat_age_seconds``."""
-    wanted = _with_age(db)
+    """By id, each with ``heartbeat_age_seconds``, and with ``job_tenant_id``: whose job it runs."""
+    wanted = _shown(db)
     if after is not None:
         wanted = wanted.where(workers.c.id > after)
     with db.reading() as tx:
@@ -150,11 +150,14 @@ def _present(tx: Connection, db: Database, worker_id: str) -> JobRow:
     """Show at once what was asked of a worker that is there; one that ended stays as it is."""
     there = workers.c.status.in_(PRESENT)
     tx.execute(update(workers).where(workers.c.id == worker_id, there).values(status=_PRESENT_AS))
-    row = tx.execute(_with_age(db).where(workers.c.id == worker_id)).one_or_none()
+    row = tx.execute(_shown(db).where(workers.c.id == worker_id)).one_or_none()
     if row is None:
         raise NotFound(f"There is no worker {worker_id!r}; `GET /workers` lists those that exist.")
     return row
 
 
-def _with_age(db: Database) -> Select[Any]:
-    return select(workers, (db.lease_now() - workers.c.heartbeat).label("heartbeat_age_seconds"))
+def _shown(db: Database) -> Select[Any]:
+    age = (db.lease_now() - workers.c.heartbeat).label("heartbeat_age_seconds")
+    return select(workers, age, jobs.c.tenant_id.label("job_tenant_id")).outerjoin(
+        jobs, jobs.c.id == workers.c.job_id
+    )

@@ -12,6 +12,7 @@ from models.errors import WrongState
 from models.job_spec import Segment
 from models.job_state import FINISHED, EventType, JobStatus
 from models.job_store.fence import JobRow, locked, record
+from models.job_store.quotas import expect_room_in_queue
 from models.tables import jobs
 
 
@@ -60,8 +61,11 @@ def pause(db: Database, job_id: str) -> Answer:
         return _move(tx, db, job, JobStatus.PAUSED, EventType.PAUSED, paused_at=db.now())
 
 
-def resume(db: Database, job_id: str) -> Answer:
-    """paused -> queued; takes back a pause that was not carried out yet. Raises NotFound, WrongState."""
+def resume(db: Database, job_id: str, max_queued: int | None = None) -> Answer:
+    """paused -> queued; takes back a pause that was not carried out yet.
+
+    Raises NotFound, WrongState, and QuotaExceeded as ``create_job`` does.
+    """
     with db.writing() as tx:
         job = locked(tx, job_id)
         if job.status == JobStatus.RUNNING and job.pause_requested:
@@ -71,24 +75,36 @@ def resume(db: Database, job_id: str) -> Answer:
         if job.status != JobStatus.PAUSED:
             raise WrongState(f"The job is {job.status}; only a paused job can be resumed.")
         values = _unpaused(tx, db, job) | _queued(db, job) | {"verify_next": True}
-        return _move(tx, db, job, JobStatus.QUEUED, EventType.RESUMED, **values)
+        return _queue_again(tx, db, job, EventType.RESUMED, max_queued, **values)
 
 
-def retry(db: Database, job_id: str) -> Answer:
-    """failed or cancelled -> queued, from the last checkpoint with budgets reset and nothing changed."""
+def retry(db: Database, job_id: str, max_queued: int | None = None) -> Answer:
+    """failed or cancelled -> queued, from the last checkpoint with budgets reset and nothing changed.
+
+    Raises NotFound, WrongState, QuotaExceeded.
+    """
     with db.writing() as tx:
         job = locked(tx, job_id)
         if job.status not in {JobStatus.FAILED, JobStatus.CANCELLED}:
             raise WrongState(f"The job is {job.status}; only a failed or cancelled job can be retried.")
-        return _move(
-            tx, db, job, JobStatus.QUEUED, EventType.RETRIED,
+        return _queue_again(
+            tx, db, job, EventType.RETRIED, max_queued,
             failures=0, losses=0, error_code=None, error_message=None, **_queued(db, job),
             **_unfinished(tx, db, job),
         )  # fmt: skip
 
 
-def extend(db: Database, job_id: str, additional_epochs: int, scheduler: str | None = None) -> Answer:
-    """succeeded -> queued with a segment of more epochs, whose schedule starts anew."""
+def extend(
+    db: Database,
+    job_id: str,
+    additional_epochs: int,
+    scheduler: str | None = None,
+    max_queued: int | None = None,
+) -> Answer:
+    """succeeded -> queued with a segment of more epochs, whose schedule starts anew.
+
+    Raises NotFound, WrongState, QuotaExceeded.
+    """
     with db.writing() as tx:
         job = locked(tx, job_id)
         if job.status != JobStatus.SUCCEEDED:
@@ -97,8 +113,8 @@ def extend(db: Database, job_id: str, additional_epochs: int, scheduler: str | N
         segment = Segment.model_validate({"epochs": additional_epochs, "scheduler": kind})
         # After an early stop the planned rest is given up: the new segment begins where the job stands.
         planned = _segments_done(job.segments, job.epochs_done)
-        return _move(
-            tx, db, job, JobStatus.QUEUED, EventType.EXTENDED,
+        return _queue_again(
+            tx, db, job, EventType.EXTENDED, max_queued,
             segments=[*planned, segment.model_dump()], epochs=job.epochs_done + additional_epochs,
             steps=None, weights_sha256=None, failures=0, losses=0, verify_next=True,
             **_queued(db, job), **_unfinished(tx, db, job),
@@ -129,6 +145,14 @@ def _move(tx: Connection, db: Database, job: JobRow, to: JobStatus, kind: EventT
     tx.execute(update(jobs).where(jobs.c.id == job.id).values(status=to, **values))
     record(tx, db, job.id, kind, f"{job.status} -> {to}, as asked.", attempt=job.attempt)
     return Answer(_again(tx, job.id), Effect.DONE)
+
+
+def _queue_again(
+    tx: Connection, db: Database, job: JobRow, kind: EventType, max_queued: int | None, **values: Any
+) -> Answer:
+    answer = _move(tx, db, job, JobStatus.QUEUED, kind, **values)
+    expect_room_in_queue(tx, db, job.tenant_id, max_queued)
+    return answer
 
 
 def _queued(db: Database, job: JobRow) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from models.job_spec import JobSpec, Segment
 from models.job_state import EventType, JobStatus
 from models.job_store.changes import put_metadata
 from models.job_store.fence import JobRow, record
+from models.job_store.quotas import expect_room_in_queue
 from models.tables import jobs
 
 #: Parts of a spec that change when or by whom something is computed, and never what.
@@ -32,12 +33,13 @@ def create_job(
     tenant_id: str = "default",
     idempotency_key: str | None = None,
     parent: JobRow | None = None,
+    max_queued: int | None = None,
 ) -> Created:
     """Queue a job. With a key that was used before, the job that it made then.
 
     A clone of ``parent`` takes over the numerics, so that it ends with the same bits, unless it is to compute
-    something else.
-    Raises SpecInvalid, DatasetNotReady, DatasetInvalid for a dataset by id that cannot be used now.
+    something else. Raises SpecInvalid, DatasetNotReady, DatasetInvalid for a dataset by id that cannot be
+    used now, and QuotaExceeded where its tenant would have more than ``max_queued`` jobs in the queue.
     """
     job_id = new_id("job")
     dialect = sqlite if db.is_sqlite else postgresql
@@ -67,6 +69,7 @@ def create_job(
             require_ready(tx, spec.dataset.id, tenant_id)
         put_metadata(tx, job_id, tenant_id, spec.metadata)
         record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
+        expect_room_in_queue(tx, db, tenant_id, max_queued)
         return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
 
 

@@ -262,7 +262,7 @@ def test_pages_of_rows(world: World) -> None:
     assert [row.step for row in page] == [3, 4, 5]
     assert job_store.epoch_metrics(world.db, fence.job_id) == []
     with pytest.raises(NotFound):
-        job_store.step_metrics(world.db, fence.job_id, tenant_id="other")
+        job_store.step_metrics(world.db, "job_nobodys")
 
 
 def test_a_job_that_is_not_there_has_no_lease(world: World) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy import select, update
 
 from models import job_store
 from models.database import Database
-from models.errors import IdempotencyInFlight, IdempotencyMismatch, NotFound
+from models.errors import IdempotencyInFlight, IdempotencyMismatch
 from models.job_store import Replay
 from models.tables import idempotency_keys
 from tests.contract.world import World, at_once, spec
@@ -60,10 +60,14 @@ def test_jobs_without_a_key_are_never_the_same(world: World) -> None:
     assert len(set(map(str, answers))) == len(job_store.list_jobs(world.db, limit=100)) == 20
 
 
-def test_another_tenants_job_is_not_found(world: World) -> None:
-    job_id = world.submit()
-    with pytest.raises(NotFound):
-        job_store.get_job(world.db, job_id, tenant_id="other")
+def test_a_job_is_its_tenants(world: World) -> None:
+    mine = world.submit()
+    theirs = str(job_store.create_job(world.db, spec(), tenant_id="other").job.id)
+    assert job_store.tenant_of_job(world.db, mine) == "default"
+    assert job_store.tenant_of_job(world.db, theirs) == "other"
+    assert job_store.tenant_of_job(world.db, "job_nobodys") is None
+    assert [job.id for job in job_store.list_jobs(world.db)] == [mine]
+    assert [job.id for job in job_store.list_jobs(world.db, tenant_id="other")] == [theirs]
 
 
 # -- Whole requests: one answer for one key ----------------------------------------------------------

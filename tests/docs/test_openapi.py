@@ -14,6 +14,7 @@ from api import answers, comparing, stream_frames
 from api.app import create_app
 from api.dataset_body import DatasetBody, DatasetProblem, ImageSizes
 from api.problems import STATUS_OF
+from api.routes.keys import MadeKey
 from api.routes.predictions import Prediction
 from models.job_spec import EarlyStopping, JobSpec
 from models.job_state import EndCause, EventType, Fault, JobStatus, Phase
@@ -30,7 +31,7 @@ CONTRACT = {
     "GET /datasets": {200},
     "GET /datasets/{dataset_id}": {200, 404},
     "DELETE /datasets/{dataset_id}": {204, 404, 409},
-    "POST /jobs": {200, 201, 409, 422, 503},
+    "POST /jobs": {200, 201, 409, 422, 429, 503},
     "GET /jobs": {200},
     "GET /jobs/{job_id}": {200, 404},
     "PATCH /jobs/{job_id}": {200, 404, 422},
@@ -57,6 +58,9 @@ CONTRACT = {
     "GET /jobs/{job_id}/drills": {200, 404},
     "GET /metrics": {200, 503},
     "GET /workers": {200},
+    "POST /keys": {201, 403, 422, 429},
+    "GET /keys": {200, 403},
+    "DELETE /keys/{key_id}": {204, 404},
     "POST /workers/{worker_id}/drain": {202, 404},
     "POST /workers/{worker_id}/enable": {202, 404},
     "GET /health/live": {200},
@@ -172,6 +176,7 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
         ("## Stream", stream_frames.StepOfLine),
         ("## Drills", answers.DrillBody),
         ("## Workers", answers.WorkerBody),
+        ("## API keys", MadeKey),
     ],
 )
 def test_the_page_has_every_field_of_an_answer(heading: str, model: type[BaseModel]) -> None:

@@ -15,7 +15,7 @@ def test_the_light_client_says_where_the_service_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "CHECKOUT", tmp_path)
-    for module in ("api", "worker", "models.migrate"):
+    for module in ("api", "worker", "models.migrate", "models.keys"):
         with pytest.raises(LocalStackError, match="make setup"):
             parts.command(module)
 

@@ -232,14 +232,15 @@ def test_a_host_that_is_not_here_is_named() -> None:
 
 
 def test_without_keys_the_door_stays_shut(monkeypatch: pytest.MonkeyPatch) -> None:
-    address.refuse_open_door("127.0.0.1")
+    address.refuse_open_door("127.0.0.1", lambda: False)
     with pytest.raises(LocalStackError, match="PERDURE_API_KEYS"):
-        address.refuse_open_door("0.0.0.0")
+        address.refuse_open_door("0.0.0.0", lambda: False)
     monkeypatch.setenv("PERDURE_API_KEYS", " , ")
     with pytest.raises(LocalStackError, match="PERDURE_API_KEYS"):
-        address.refuse_open_door("0.0.0.0")
+        address.refuse_open_door("0.0.0.0", lambda: False)
+    address.refuse_open_door("0.0.0.0", lambda: True)
     monkeypatch.setenv("PERDURE_API_KEYS", "secret")
-    address.refuse_open_door("0.0.0.0")
+    address.refuse_open_door("0.0.0.0", lambda: False)
 
 
 def is_running(pid: int) -> bool:
