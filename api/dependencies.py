@@ -25,6 +25,7 @@ from models.storage import Storage
 #: The largest number that every database's INTEGER holds.
 MAX_INTEGER = 2**31 - 1
 _JOB_ID = re.compile(r"job_[0-9A-Za-z-]{1,60}")
+_NO_JOB = "There is no job with that id; `GET /jobs` lists those that exist."
 _CHECKPOINT_ID = re.compile(r"ckpt_[0-9A-Za-z-]{1,59}")
 _WEBHOOK_ID = re.compile(r"wh_[0-9A-Za-z-]{1,61}")
 _DELIVERY_ID = re.compile(r"msg_[0-9A-Za-z-]{1,60}")
@@ -83,12 +84,25 @@ async def _caller(request: Request) -> Caller:
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 
-def _job_id(job_id: str, db: DatabaseDep, caller: CallerDep) -> str:
+def _well_formed(job_id: str) -> str:
     # Judged here, since not every database takes any garbage as a value to compare with.
-    is_id = _JOB_ID.fullmatch(job_id) is not None
+    if not _JOB_ID.fullmatch(job_id):
+        raise NotFound(_NO_JOB)
+    return job_id
+
+
+async def _any_job_id(job_id: str) -> str:
+    return _well_formed(job_id)
+
+
+#: Perhaps of a job that is gone: for what asks by itself whose it is, or was.
+AnyJobId = Annotated[str, Depends(_any_job_id)]
+
+
+def _job_id(job_id: AnyJobId, db: DatabaseDep, caller: CallerDep) -> str:
     # Another tenant's job is as if it were not there, whatever is asked of it.
-    if not is_id or job_store.tenant_of_job(db, job_id) != caller.tenant_id:
-        raise NotFound("There is no job with that id; `GET /jobs` lists those that exist.")
+    if job_store.tenant_of_job(db, job_id) != caller.tenant_id:
+        raise NotFound(_NO_JOB)
     return job_id
 
 
@@ -153,7 +167,7 @@ def _job_ids(
     ],
 ) -> list[str]:
     # Each by the check that an id in a path passes: whose job it may not be, it is not here either.
-    return [_job_id(job_id, db, caller) for job_id in ids.split(",")]
+    return [_job_id(_well_formed(job_id), db, caller) for job_id in ids.split(",")]
 
 
 #: A job of the caller's; what a route does with it need not ask again whose it is.

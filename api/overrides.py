@@ -26,7 +26,7 @@ def overridden(
     before = {**source.spec, "name": source.name, "metadata": source.metadata, "priority": source.priority}
     try:
         spec = validate(JobSpec, _merged(_with_fitting_weights(before, overrides), overrides))
-        return checked(spec, settings, db)
+        return checked(spec, settings, db, source.tenant_id)
     except Refused as refused:
         found = [field_error(f"overrides.{e.field}".rstrip("."), e.message, e.code) for e in refused.errors]
         raise _pointing(refused, found) from None

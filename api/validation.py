@@ -20,7 +20,7 @@ _MAX_HEADER_BYTES = 100_000_000
 _WEIGHTS_FIELD = "model.weights"
 
 
-def checked(spec: JobSpec, settings: Settings, db: Database) -> tuple[JobSpec, list[str]]:
+def checked(spec: JobSpec, settings: Settings, db: Database, tenant_id: str) -> tuple[JobSpec, list[str]]:
     """The spec with its weights by their concrete name, and warnings.
 
     Raises Refused (422), and DatasetNotReady where that is all that is wrong.
@@ -28,7 +28,7 @@ def checked(spec: JobSpec, settings: Settings, db: Database) -> tuple[JobSpec, l
     found: list[PerdureError] = []
     warnings: list[str] = []
     model = _gather(found, lambda: _model(spec, settings, warnings))
-    layout = _gather(found, lambda: _layout(spec.dataset, settings, db))
+    layout = _gather(found, lambda: _layout(spec.dataset, settings, db, tenant_id))
     lasting = [error for error in found if not isinstance(error, DatasetNotReady)]
     if found:
         raise _all_of(lasting) if lasting else found[0]
@@ -37,10 +37,10 @@ def checked(spec: JobSpec, settings: Settings, db: Database) -> tuple[JobSpec, l
     return spec.model_copy(update={"model": model}), warnings
 
 
-def _layout(dataset: DatasetSpec, settings: Settings, db: Database) -> Layout:
+def _layout(dataset: DatasetSpec, settings: Settings, db: Database, tenant_id: str) -> Layout:
     if dataset.path is not None:
         return look_at(settings.data_folder, dataset.path, uploads=settings.uploads_folder)
-    row = dataset_store.usable_dataset(db, str(dataset.id))
+    row = dataset_store.usable_dataset(db, str(dataset.id), tenant_id)
     counts = {side: sum(of_class.values()) for side, of_class in row.found["counts"].items()}
     return Layout(row.found["classes"], counts.get("all") or counts["train"], counts.get("val"), True)
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from api.answers import Page
 from api.dataset_body import DatasetBody, dataset_bodies, dataset_body
 from api.dataset_layout import look_at
-from api.dependencies import AfterDataset, DatasetId, Limit, Services, ServicesDep
+from api.dependencies import AfterDataset, CallerDep, DatasetId, Limit, Services, ServicesDep
 from api.idempotency import OnceDep, Reply
 from api.openapi import problems, request_body
 from api.uploads import Registration, SubmissionDep, Upload
@@ -33,7 +33,7 @@ _log = structlog.get_logger()
     },
     openapi_extra=request_body(Registration, {"path": "flowers4"}, binary="application/zip"),
 )
-def create(submission: SubmissionDep, services: ServicesDep, once: OnceDep) -> Response:
+def create(submission: SubmissionDep, services: ServicesDep, caller: CallerDep, once: OnceDep) -> Response:
     """Upload a zip of images as the body, or register a folder of the data root.
 
     `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone, or a CSV of `file,label` beside the files.
@@ -41,9 +41,9 @@ def create(submission: SubmissionDep, services: ServicesDep, once: OnceDep) -> R
 
     def respond() -> Reply:
         if isinstance(submission, Upload):
-            status, row = 202, _take(services, submission)
+            status, row = 202, _take(services, submission, caller.tenant_id)
         else:
-            status, row = 201, _register(services, submission)
+            status, row = 201, _register(services, submission, caller.tenant_id)
         services.doorbell.ring(LIGHT)
         body = dataset_body(services.db, services.settings, row)
         return Reply(status, body, {"Location": f"/datasets/{row.id}"})
@@ -52,23 +52,26 @@ def create(submission: SubmissionDep, services: ServicesDep, once: OnceDep) -> R
 
 
 @router.get("/datasets", responses=problems())
-def list_datasets(services: ServicesDep, limit: Limit = 20, after: AfterDataset = None) -> Page[DatasetBody]:
+def list_datasets(
+    services: ServicesDep, caller: CallerDep, limit: Limit = 20, after: AfterDataset = None
+) -> Page[DatasetBody]:
     """Datasets, the newest first."""
-    rows = dataset_store.list_datasets(services.db, after=after, limit=limit + 1)
+    rows = dataset_store.list_datasets(services.db, tenant_id=caller.tenant_id, after=after, limit=limit + 1)
     bodies = dataset_bodies(services.db, services.settings, rows[:limit])
     return Page(data=bodies, has_more=len(rows) > limit, last_id=bodies[-1].id if bodies else None)
 
 
 @router.get("/datasets/{dataset_id}", responses=problems(404))
-def show(dataset_id: DatasetId, services: ServicesDep) -> DatasetBody:
+def show(dataset_id: DatasetId, services: ServicesDep, caller: CallerDep) -> DatasetBody:
     """One dataset: whether it is ready, what is in it, and what is wrong with it."""
-    return dataset_body(services.db, services.settings, dataset_store.get_dataset(services.db, dataset_id))
+    row = dataset_store.get_dataset(services.db, dataset_id, caller.tenant_id)
+    return dataset_body(services.db, services.settings, row)
 
 
 @router.delete("/datasets/{dataset_id}", status_code=204, responses=problems(403, 404, 409))
-def delete(dataset_id: DatasetId, services: ServicesDep) -> Response:
+def delete(dataset_id: DatasetId, services: ServicesDep, caller: CallerDep) -> Response:
     """Forget a dataset. An upload's files are removed; a registered folder stays as it is."""
-    row = dataset_store.delete_dataset(services.db, dataset_id)
+    row = dataset_store.delete_dataset(services.db, dataset_id, caller.tenant_id)
     # The row is gone first: whatever is left behind by a crash here is garbage, and is swept.
     if row.source == Source.UPLOAD:
         uploads.remove(services.settings.uploads_folder, dataset_id)
@@ -80,7 +83,7 @@ def delete(dataset_id: DatasetId, services: ServicesDep) -> Response:
     return Response(status_code=204)
 
 
-def _take(services: Services, upload: Upload) -> DatasetRow:
+def _take(services: Services, upload: Upload, tenant_id: str) -> DatasetRow:
     """The archive becomes a dataset's own, or is refused. Raises ArchiveInvalid, OSError."""
     settings = services.settings
     with opened(upload.path, settings.max_upload_bytes) as plan:
@@ -88,11 +91,11 @@ def _take(services: Services, upload: Upload) -> DatasetRow:
     uploads.keep(settings.uploads_folder, upload.dataset_id)
     return dataset_store.create_dataset(
         services.db, upload.dataset_id, Source.UPLOAD, name=upload.name, folder=None,
-        size_bytes=upload.size_bytes,
+        size_bytes=upload.size_bytes, tenant_id=tenant_id,
     )  # fmt: skip
 
 
-def _register(services: Services, registration: Registration) -> DatasetRow:
+def _register(services: Services, registration: Registration, tenant_id: str) -> DatasetRow:
     """Raises SpecInvalid, DatasetInvalid."""
     settings = services.settings
     try:
@@ -101,5 +104,5 @@ def _register(services: Services, registration: Registration) -> DatasetRow:
         raise type(error)(error.message, field="path") from error
     return dataset_store.create_dataset(
         services.db, new_id("ds"), Source.PATH, name=registration.name, folder=registration.path,
-        size_bytes=None,
+        size_bytes=None, tenant_id=tenant_id,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.answers import JobBody, SubmittedJob
 from api.body import body_of
-from api.dependencies import JobId, ServicesDep
+from api.dependencies import AnyJobId, CallerDep, JobId, ServicesDep
 from api.idempotency import OnceDep, Reply
 from api.job_body import job_body
 from api.openapi import Responses, problems, request_body
@@ -64,19 +64,23 @@ _DELETED: Responses = {204: {"description": "The job is gone."}}
     openapi_extra=request_body(JobChanges, {"name": "flowers, second try", "metadata": {"team": "vision"}}),
 )
 def change_job(
-    job_id: JobId, changes: Annotated[JobChanges, Depends(body_of(JobChanges))], services: ServicesDep
+    job_id: JobId,
+    changes: Annotated[JobChanges, Depends(body_of(JobChanges))],
+    services: ServicesDep,
+    caller: CallerDep,
 ) -> JobBody:
     """Change a job's name, metadata or priority, whatever its state. The spec stays as it was submitted."""
     given = job_store.Changes.of(changes.model_dump(exclude_unset=True))
-    return job_body(services.db, services.settings, job_store.change_job(services.db, job_id, given))
+    job = job_store.change_job(services.db, job_id, given, caller.tenant_id)
+    return job_body(services.db, services.settings, job)
 
 
 @router.delete(
     "/jobs/{job_id}", status_code=204, response_class=Response, responses=_DELETED | problems(403, 404, 409)
 )
-def delete_job(job_id: JobId, services: ServicesDep) -> Response:
+def delete_job(job_id: AnyJobId, services: ServicesDep, caller: CallerDep) -> Response:
     """Delete a finished job with its metrics, events, checkpoints and logs."""
-    job_store.delete_job(services.db, job_id)
+    job_store.delete_job(services.db, job_id, caller.tenant_id)
     services.clearing.clear(job_id)
     return Response(status_code=204)
 
@@ -97,7 +101,11 @@ def clone(
     def respond() -> Reply:
         source = job_store.get_job(services.db, job_id)
         spec, warnings = overridden(source, wanted.overrides, services.settings, services.db)
-        made = job_store.create_job(services.db, spec, idempotency_key=once.key, parent=source)
+        services.store_quota.expect_room(source.tenant_id)
+        made = job_store.create_job(
+            services.db, spec, tenant_id=source.tenant_id, idempotency_key=once.key, parent=source,
+            max_queued=services.settings.max_queued_jobs,
+        )  # fmt: skip
         if made.is_new:
             services.doorbell.ring(made.job.device_class)
         return submission_reply(services, made, spec, warnings)

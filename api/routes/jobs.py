@@ -50,7 +50,7 @@ def submit(
     """Queue a job, once its spec holds against the real dataset and architecture."""
 
     def respond() -> Reply:
-        resolved, warnings = checked(spec, services.settings, services.db)
+        resolved, warnings = checked(spec, services.settings, services.db, caller.tenant_id)
         if dry_run:
             return Reply(200, _submitted(would_be(resolved), warnings))
         services.store_quota.expect_room(caller.tenant_id)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.answers import DeliveryBody, NewWebhook, Page, WebhookBody
 from api.body import NoBody, body_of
-from api.dependencies import AfterText, DeliveryId, Limit, ServicesDep, WebhookId
+from api.dependencies import AfterText, CallerDep, DeliveryId, Limit, ServicesDep, WebhookId
 from api.idempotency import OnceDep, Reply
 from api.openapi import problems, request_body
 from api.pages import page
@@ -22,7 +22,6 @@ from models.webhooks.messages import Topic
 router = APIRouter(tags=["webhooks"])
 
 Nothing = Annotated[NoBody, Depends(body_of(NoBody))]
-TENANT = "default"
 
 
 class WebhookRequest(BaseModel):
@@ -45,44 +44,53 @@ class WebhookRequest(BaseModel):
     ),
 )  # fmt: skip
 def create(
-    wanted: Annotated[WebhookRequest, Depends(body_of(WebhookRequest))], services: ServicesDep, once: OnceDep
+    wanted: Annotated[WebhookRequest, Depends(body_of(WebhookRequest))],
+    services: ServicesDep,
+    caller: CallerDep,
+    once: OnceDep,
 ) -> Response:
     """Tell a URL what happens to jobs from now on."""
 
     def respond() -> Reply:
         expect_callable(wanted.url, services.settings.webhook_allow_hosts)
         topics = list(dict.fromkeys(wanted.events))
-        row = store.create_webhook(services.db, TENANT, wanted.url, topics, wanted.description)
+        row = store.create_webhook(services.db, caller.tenant_id, wanted.url, topics, wanted.description)
         return Reply(201, NewWebhook.model_validate(row), {"Location": f"/webhooks/{row.id}"})
 
     return once(respond)
 
 
 @router.get("/webhooks", responses=problems())
-def webhooks(services: ServicesDep, after: AfterText = None, limit: Limit = 20) -> Page[WebhookBody]:
+def webhooks(
+    services: ServicesDep, caller: CallerDep, after: AfterText = None, limit: Limit = 20
+) -> Page[WebhookBody]:
     """Webhooks, oldest first; without their secrets."""
-    rows = store.list_webhooks(services.db, TENANT, after=after, limit=limit + 1)
+    rows = store.list_webhooks(services.db, caller.tenant_id, after=after, limit=limit + 1)
     return page(rows, limit, "id", WebhookBody.model_validate)
 
 
 @router.get("/webhooks/{webhook_id}", responses=problems(404))
-def show(webhook_id: WebhookId, services: ServicesDep) -> WebhookBody:
+def show(webhook_id: WebhookId, services: ServicesDep, caller: CallerDep) -> WebhookBody:
     """One webhook, without its secret."""
-    return WebhookBody.model_validate(store.get_webhook(services.db, TENANT, webhook_id))
+    return WebhookBody.model_validate(store.get_webhook(services.db, caller.tenant_id, webhook_id))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=problems(404))
-def remove(webhook_id: WebhookId, services: ServicesDep) -> None:
+def remove(webhook_id: WebhookId, services: ServicesDep, caller: CallerDep) -> None:
     """Tell it nothing any more; its messages go with it."""
-    store.delete_webhook(services.db, TENANT, webhook_id)
+    store.delete_webhook(services.db, caller.tenant_id, webhook_id)
 
 
 @router.get("/webhooks/{webhook_id}/deliveries", responses=problems(404))
 def deliveries(
-    webhook_id: WebhookId, services: ServicesDep, after: AfterText = None, limit: Limit = 20
+    webhook_id: WebhookId,
+    services: ServicesDep,
+    caller: CallerDep,
+    after: AfterText = None,
+    limit: Limit = 20,
 ) -> Page[DeliveryBody]:
     """Its messages, newest first; settled ones are kept for 30 days."""
-    rows = store.list_deliveries(services.db, TENANT, webhook_id, after=after, limit=limit + 1)
+    rows = store.list_deliveries(services.db, caller.tenant_id, webhook_id, after=after, limit=limit + 1)
     return page(rows, limit, "id", _delivery)
 
 
@@ -91,10 +99,17 @@ def deliveries(
     response_model=DeliveryBody, responses=problems(404, body=True), openapi_extra=request_body(NoBody),
 )  # fmt: skip
 def redeliver(
-    webhook_id: WebhookId, delivery_id: DeliveryId, _: Nothing, services: ServicesDep, once: OnceDep
+    webhook_id: WebhookId,
+    delivery_id: DeliveryId,
+    _: Nothing,
+    services: ServicesDep,
+    caller: CallerDep,
+    once: OnceDep,
 ) -> Response:
     """Send a message again, with its id, and tell the webhook what comes if it was disabled."""
-    return once(lambda: Reply(202, _delivery(store.redeliver(services.db, TENANT, webhook_id, delivery_id))))
+    return once(
+        lambda: Reply(202, _delivery(store.redeliver(services.db, caller.tenant_id, webhook_id, delivery_id)))
+    )
 
 
 def _delivery(row: Row[Any]) -> DeliveryBody:
