@@ -1,11 +1,10 @@
 """Webhooks: who is told what happens to jobs, and what became of each message."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Row
 from starlette.responses import Response
 
 from api.answers import DeliveryBody, NewWebhook, Page, WebhookBody
@@ -112,7 +111,7 @@ def redeliver(
     )
 
 
-def _delivery(row: Row[Any]) -> DeliveryBody:
+def _delivery(row: store.WebhookRow) -> DeliveryBody:
     due_at = datetime.fromtimestamp(row.due_at, UTC) if row.due_at else row.created_at
     shown = {**row._mapping, "next_attempt_at": due_at if row.status == "pending" else None}
     return DeliveryBody.model_validate(shown)

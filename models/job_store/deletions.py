@@ -14,7 +14,6 @@ from sqlalchemy import delete, insert, select
 from models.database import Database, unix_of
 from models.errors import NotFound, WrongState
 from models.job_state import FINISHED
-from models.job_store.fence import locked
 from models.tables import deleted_jobs, jobs
 
 #: Until then a process that lost the job may leave files behind.
@@ -32,9 +31,10 @@ def delete_job(db: Database, job_id: str, tenant_id: str = "default") -> None:
     with db.writing() as tx:
         if tx.execute(known).first() is not None:
             return
-        job = locked(tx, job_id)
-        if job.tenant_id != tenant_id:
-            raise NotFound(f"There is no job {job_id!r}; `GET /jobs` lists those that exist.")
+        mine = select(jobs.c.status).where(jobs.c.id == job_id, jobs.c.tenant_id == tenant_id)
+        job = tx.execute(mine.with_for_update()).one_or_none()
+        if job is None:
+            raise NotFound("There is no job with that id; `GET /jobs` lists those that exist.")
         if job.status not in FINISHED:
             raise WrongState(f"The job is {job.status}; only a finished job can be deleted. Cancel it first.")
         tx.execute(delete(jobs).where(jobs.c.id == job_id))  # and by the foreign keys whatever is its own

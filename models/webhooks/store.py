@@ -15,6 +15,8 @@ from models.tables import webhooks
 from models.webhooks.messages import Topic, new_secret
 from models.webhooks.sending import Outcome
 
+WebhookRow = Row[Any]  #: of a webhook, or of a delivery
+
 #: Pauses between tries, as Standard Webhooks suggests: three days in all.
 RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 #: Who sends has so long to say how it went; then somebody else sends the message again.
@@ -35,7 +37,9 @@ class Delivery:
     secret: str
 
 
-def create_webhook(db: Database, tenant_id: str, url: str, topics: list[Topic], description: str) -> Row[Any]:
+def create_webhook(
+    db: Database, tenant_id: str, url: str, topics: list[Topic], description: str
+) -> WebhookRow:
     """The row has the secret."""
     webhook_id = new_id("wh")
     with db.writing() as tx:
@@ -54,7 +58,7 @@ def create_webhook(db: Database, tenant_id: str, url: str, topics: list[Topic], 
         ).one()
 
 
-def list_webhooks(db: Database, tenant_id: str, *, after: str | None, limit: int) -> list[Row[Any]]:
+def list_webhooks(db: Database, tenant_id: str, *, after: str | None, limit: int) -> list[WebhookRow]:
     """Oldest first."""
     wanted = select(webhooks).where(webhooks.c.tenant_id == tenant_id).order_by(webhooks.c.id).limit(limit)
     if after is not None:
@@ -63,7 +67,7 @@ def list_webhooks(db: Database, tenant_id: str, *, after: str | None, limit: int
         return list(tx.execute(wanted))
 
 
-def get_webhook(db: Database, tenant_id: str, webhook_id: str) -> Row[Any]:
+def get_webhook(db: Database, tenant_id: str, webhook_id: str) -> WebhookRow:
     """Raises NotFound."""
     with db.reading() as tx:
         row = tx.execute(select(webhooks).where(_is(tenant_id, webhook_id))).one_or_none()
@@ -81,7 +85,7 @@ def delete_webhook(db: Database, tenant_id: str, webhook_id: str) -> None:
 
 def list_deliveries(
     db: Database, tenant_id: str, webhook_id: str, *, after: str | None, limit: int
-) -> list[Row[Any]]:
+) -> list[WebhookRow]:
     """The newest first. Raises NotFound."""
     wanted = (
         select(deliveries)
@@ -97,7 +101,7 @@ def list_deliveries(
         return list(tx.execute(wanted))
 
 
-def redeliver(db: Database, tenant_id: str, webhook_id: str, delivery_id: str) -> Row[Any]:
+def redeliver(db: Database, tenant_id: str, webhook_id: str, delivery_id: str) -> WebhookRow:
     """Send a message again, with its id and body as they were, and enable its webhook. Raises NotFound."""
     with db.writing() as tx:
         enabled = tx.execute(update(webhooks).where(_is(tenant_id, webhook_id)).values(disabled_reason=None))

@@ -45,6 +45,8 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         heartbeat_seconds="2.5", reconcile_seconds="1", stall_seconds="7", store_patience_seconds="60",
         device="cpu", threads="3",
         loading_workers="2", start_method="spawn", drills="true", uploads_root="/u", max_upload_bytes="9",
+        max_queued_jobs="8", max_stored_bytes="9000000000", requests_per_minute="60", stop_seconds="25",
+        webhook_allow_hosts="hooks.internal, 127.0.0.1",
     )  # fmt: skip
     assert settings.model_dump(mode="json") == {
         "home": "/h", "database_url": "postgresql://db/x", "broker_url": "redis://b",
@@ -53,6 +55,8 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         "reconcile_seconds": 1.0, "stall_seconds": 7.0,
         "store_patience_seconds": 60.0, "device": "cpu", "threads": 3, "loading_workers": 2,
         "start_method": "spawn", "drills": True, "uploads_root": "/u", "max_upload_bytes": 9,
+        "max_queued_jobs": 8, "max_stored_bytes": 9_000_000_000, "requests_per_minute": 60,
+        "stop_seconds": 25.0, "webhook_allow_hosts": ["hooks.internal", "127.0.0.1"],
     }  # fmt: skip
 
 
