@@ -43,14 +43,14 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch, home="/h", database_url="postgresql://db/x", broker_url="redis://b", storage_url="file:///s",
         data_root="/d", api_keys="a, b,,c ", downloads="false", host="0.0.0.0", port="0", lease_seconds="30",
         heartbeat_seconds="2.5", reconcile_seconds="1", stall_seconds="7", store_patience_seconds="60",
-        device="cpu", threads="3",
+        stop_seconds="90", device="cpu", threads="3",
         loading_workers="2", start_method="spawn", drills="true",
     )  # fmt: skip
     assert settings.model_dump(mode="json") == {
         "home": "/h", "database_url": "postgresql://db/x", "broker_url": "redis://b",
         "storage_url": "file:///s", "data_root": "/d", "api_keys": ["a", "b", "c"], "downloads": False,
         "host": "0.0.0.0", "port": 0, "lease_seconds": 30.0, "heartbeat_seconds": 2.5,
-        "reconcile_seconds": 1.0, "stall_seconds": 7.0,
+        "reconcile_seconds": 1.0, "stall_seconds": 7.0, "stop_seconds": 90.0,
         "store_patience_seconds": 60.0, "device": "cpu", "threads": 3, "loading_workers": 2,
         "start_method": "spawn", "drills": True,
     }  # fmt: skip
