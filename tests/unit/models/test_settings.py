@@ -45,18 +45,18 @@ def test_every_field_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         heartbeat_seconds="2.5", reconcile_seconds="1", stall_seconds="7", store_patience_seconds="60",
         device="cpu", threads="3",
         loading_workers="2", start_method="spawn", drills="true", uploads_root="/u", max_upload_bytes="9",
-        max_queued_jobs="8", max_stored_bytes="9000000000", requests_per_minute="60", stop_seconds="25",
+        max_queued_jobs="8", max_stored_bytes="9000000000", requests_per_minute="60", stop_seconds="90",
         webhook_allow_hosts="hooks.internal, 127.0.0.1",
     )  # fmt: skip
     assert settings.model_dump(mode="json") == {
         "home": "/h", "database_url": "postgresql://db/x", "broker_url": "redis://b",
         "storage_url": "file:///s", "data_root": "/d", "api_keys": ["a", "b", "c"], "downloads": False,
         "host": "0.0.0.0", "port": 0, "lease_seconds": 30.0, "heartbeat_seconds": 2.5,
-        "reconcile_seconds": 1.0, "stall_seconds": 7.0,
+        "reconcile_seconds": 1.0, "stall_seconds": 7.0, "stop_seconds": 90.0,
         "store_patience_seconds": 60.0, "device": "cpu", "threads": 3, "loading_workers": 2,
         "start_method": "spawn", "drills": True, "uploads_root": "/u", "max_upload_bytes": 9,
         "max_queued_jobs": 8, "max_stored_bytes": 9_000_000_000, "requests_per_minute": 60,
-        "stop_seconds": 25.0, "webhook_allow_hosts": ["hooks.internal", "127.0.0.1"],
+        "webhook_allow_hosts": ["hooks.internal", "127.0.0.1"],
     }  # fmt: skip
 
 
