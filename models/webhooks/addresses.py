@@ -33,6 +33,8 @@ def expect_callable(url: str, allowed_hosts: Collection[str]) -> None:
         raise WebhookUrlInvalid("The URL has to begin with https:// or http://.")
     if not parts.hostname or port == 0:
         raise WebhookUrlInvalid("The URL names no host, or no port that can be called.")
+    if "%" in parts.hostname:
+        raise WebhookUrlInvalid("The URL's host must not have a zone or escapes (%).")
     if parts.username is not None or parts.password is not None:
         raise WebhookUrlInvalid("The URL must not contain a user name; signatures prove who calls.")
     if parts.fragment:

@@ -126,7 +126,7 @@ def test_one_that_is_not_finished_stays(
     worker.prepare()
     worker.epoch(1)
     problem(client.delete(f"/jobs/{queued}"), 409, "wrong_state")
-    assert client.get(f"/jobs/{queued}/model/content").status_code == 200
+    assert client.get(f"/jobs/{queued}/checkpoints/last/content").status_code == 200
 
 
 def test_what_a_full_store_or_a_crash_leaves_is_cleared_later(
@@ -228,7 +228,7 @@ def test_another_architecture_begins_with_its_own_weights(client: TestClient, su
         ({"typo": 1}, "overrides.typo"),
         ({"dataset": {"path": "../etc"}}, "overrides.dataset.path"),
         ({"dataset": {"path": "missing"}}, "overrides.dataset.path"),
-        ({"dataset": {}}, "overrides.dataset.path"),
+        ({"dataset": {}}, "overrides.dataset"),
         ({"model": {"arch": "os.system"}}, "overrides.model.arch"),
         ({"model": {"weights": "NO_SUCH"}}, "overrides.model.weights"),
         ({"metadata": {"a": None}}, "overrides.metadata.a"),

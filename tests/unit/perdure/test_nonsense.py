@@ -76,7 +76,10 @@ def test_on_the_command_line_it_is_wrong_usage(run: Run, server: Any, arguments:
 
 
 def test_a_download_without_a_place(run: Run, server: Any, tmp_path: Path) -> None:
-    server.routes["GET /jobs/job_1/model/content"] = lambda request: httpx2.Response(200, content=b"weights")
+    row = {"id": "ckpt_1", "step": 5, "status": "committed", "path": "jobs/job_1/checkpoints/one.pth"}
+    server.routes["GET /jobs/job_1/checkpoints"] = server.page([row])
+    content = "GET /jobs/job_1/checkpoints/ckpt_1/content"
+    server.routes[content] = lambda request: httpx2.Response(200, content=b"weights")
     (tmp_path / "file").touch()
     code, _, err = run("download", "job_1", "--to", str(tmp_path / "file/model.pth"))
     assert (code, "cannot be written" in err) == (2, True)

@@ -107,8 +107,9 @@ def request(job: Job, refs: tuple[FileRef, FileRef], target: Path) -> dict[str, 
 
 
 def request_of_nothing(tmp_path: Path) -> dict[str, Any]:
-    """For files that are not there."""
-    ref = {"path": "x", "sha256": "00" * 32, "size_bytes": 1}
+    """For files that are not there, in a store that is."""
+    (tmp_path / "jobs").mkdir()
+    ref = {"path": "jobs/x", "sha256": "00" * 32, "size_bytes": 1}
     return {
         "storage_url": tmp_path.as_uri(), "kind": "checkpoint", "job_id": "job_1", "checkpoint_id": "ckpt_1",
         "checkpoint": ref, "frozen": ref, "destination": str(tmp_path / "w"),
