@@ -9,9 +9,9 @@ from models.columns import storable
 from models.database import Database
 from models.dataset_state import DatasetStatus
 from models.dataset_store.records import DatasetRow
-from models.dataset_tables import datasets
 from models.errors import CheckFailed, LeaseLost
 from models.host import Owner, boot_id
+from models.tables.datasets import datasets
 
 #: A dataset whose check came to nothing so often is held to be what breaks it.
 MAX_TRIES = 5

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, Select, delete, false, func, insert, sel
 
 from models.database import Database
 from models.dataset_state import LIGHT, DatasetStatus, Source
-from models.dataset_tables import datasets
 from models.errors import DatasetInUse, DatasetInvalid, DatasetNotReady, NotFound, SpecInvalid
 from models.job_state import FINISHED
 from models.tables import jobs, workers
+from models.tables.datasets import datasets
 
 DatasetRow = Row[Any]
 

@@ -9,10 +9,10 @@ from sqlalchemy import Select, literal, select, union_all
 from models.database import Database
 from models.dataset_state import LIGHT
 from models.dataset_store.checks import is_claimable
-from models.dataset_tables import datasets
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
 from models.tables import job_metadata, jobs
+from models.tables.datasets import datasets
 
 #: Of the column ``device_class``.
 DEVICE_CLASSES = ("any", "cpu", "cuda")

@@ -9,10 +9,10 @@ from sqlalchemy.exc import IntegrityError
 from models import dataset_store, job_store
 from models.dataset_state import DatasetStatus, Source
 from models.dataset_store.checks import MAX_TRIES
-from models.dataset_tables import datasets
 from models.errors import DatasetInUse, DatasetInvalid, DatasetNotReady, LeaseLost, NotFound, SpecInvalid
 from models.identifiers import new_id
 from models.job_state import EndCause
+from models.tables.datasets import datasets
 from tests.contract.world import LEASE, World, at_once, owner
 
 FOUND: dict[str, Any] = {"classes": ["a", "b"], "counts": {"all": {"a": 2, "b": 2}}, "problems": []}
