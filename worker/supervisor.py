@@ -15,7 +15,7 @@ import structlog
 
 from models import job_store
 from models.database import Database
-from models.dataset_store import ReadyDataset, ready_dataset
+from models.dataset_store import ready_dataset
 from models.errors import DatabaseUnavailable, LeaseLost, RuntimeExceeded, TrainerCrashed
 from models.host import Owner, ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause
@@ -76,8 +76,8 @@ class Supervisor:
             stand_aside=self.stand_aside,
         )
         self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
         self.job_id: str | None = None
         #: A reply of the database may have been lost, and with it the news that a job is ours.
         self.may_hold_unheard = False
@@ -277,15 +277,10 @@ class Supervisor:
             self._settings,
             renewed_at=attempt.renewed_at,
             seconds_between_failures=attempt.persist(lambda: job_store.seconds_between_failures(self._db)),
-            dataset=attempt.persist(lambda: self._dataset(turn.job)),
+            dataset=attempt.persist(lambda: ready_dataset(self._db, turn.job.dataset_id)),
         )
         log = self._logs.path(turn.fence)
-        if self._keeper is None:
-            return SpawnedTrainer(task, log)
-        return ForkedTrainer(self._keeper, task, log)
-
-    def _dataset(self, job: JobRow) -> ReadyDataset | None:
-        return None if job.dataset_id is None else ready_dataset(self._db, job.dataset_id)
+        return ForkedTrainer(self._keeper, task, log) if self._keeper else SpawnedTrainer(task, log)
 
     def _bury_predecessor(self, job: JobRow) -> None:
         """Two trainers of one job never run side by side on a host, however its last worker died."""

@@ -118,7 +118,7 @@ def usable_dataset(db: Database, dataset_id: str, tenant_id: str = "default") ->
         return require_ready(tx, dataset_id, tenant_id)
 
 
-def ready_dataset(db: Database, dataset_id: str) -> ReadyDataset | None:
+def ready_dataset(db: Database, dataset_id: str | None) -> ReadyDataset | None:
     """For the worker of a job that names it; None if it was deleted meanwhile."""
     wanted = select(datasets).where(datasets.c.id == dataset_id, datasets.c.status == DatasetStatus.READY)
     with db.reading() as tx:
