@@ -110,7 +110,7 @@ def redeliver(db: Database, tenant_id: str, webhook_id: str, delivery_id: str) -
         row = tx.execute(
             update(deliveries)
             .where(deliveries.c.id == delivery_id, deliveries.c.webhook_id == webhook_id)
-            .values(status="pending", attempts=0, due_at=0.0)
+            .values(status="pending", attempts=0, due_at=0.0, delivered_at=None)
             .returning(deliveries)
         ).one_or_none()
         if row is None:

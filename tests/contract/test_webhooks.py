@@ -99,6 +99,8 @@ def test_an_outcome_counts_only_for_who_sent_last(world: World) -> None:
     assert row(world, fast.id).status == "pending"
     store.record_outcome(world.db, fast, Outcome(200, None))
     assert row(world, fast.id).status == "delivered"
+    again = store.redeliver(world.db, TENANT, webhook_id, fast.id)
+    assert (again.status, again.delivered_at) == ("pending", None)
 
 
 def test_it_is_tried_ten_times_over_three_days_and_then_given_up(world: World) -> None:

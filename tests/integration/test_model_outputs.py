@@ -66,7 +66,7 @@ def test_the_zip_the_service_and_validation_agree(stack: Stack, tmp_path: Path) 
     guesses = [found.predictions[0].name for found in asked]
     right = [guess == label for guess, label in zip(guesses, labels, strict=True)]
     assert sum(right) / len(right) == recorded["val_accuracy"]
-    assert len({round(loss, 3) for loss in losses}) > 4, "an answer depends on the image"
+    assert len({round(loss, 3) for loss in losses}) > 1, "an answer depends on the image"
 
     # The zip, in an empty folder, by an interpreter that finds nothing of Perdure.
     folder = tmp_path / "empty"

@@ -36,7 +36,11 @@ _WRITE_LATER = """        from models.storage.protocol import HashingWriter, Sto
         return checkpoint.write(
             Later(), """
 
-_CREATE = "        created = job_store.create_job(services.db, resolved, idempotency_key=once.key)\n"
+_CREATE = """        created = job_store.create_job(
+            services.db, resolved, tenant_id=caller.tenant_id, idempotency_key=once.key,
+            max_queued=services.settings.max_queued_jobs,
+        )  # fmt: skip
+"""
 _RING_AFTER = f"""{_CREATE}        if created.is_new:
             services.doorbell.ring(created.job.device_class)
 """
