@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import subprocess
 import sys
 import zipfile
@@ -13,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from models.host import ProcessId
 from perdure import Perdure
 from tests.images import CLASSES, draw_dataset
 from tests.independent import weights_sha256_of
@@ -93,12 +93,14 @@ def test_the_zip_the_service_and_validation_agree(stack: Stack, tmp_path: Path) 
     # A process that is killed is replaced, and the API takes its own along.
     [process] = predictors(stack)
     assert "PERDURE_DATABASE_URL" not in process.environ()
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    killed = ProcessId.of(process.pid)
+    process.kill()
+    until(lambda: not killed.is_alive(), what="the predictor to be dead")
     with Perdure(stack.url) as client:
         assert client.jobs.predict(job_id, images[0], top_k=10).predictions == asked[0].predictions
     [process] = predictors(stack)
+    orphaned = ProcessId.of(process.pid)
     assert stack.api is not None
     stack.api.kill()
     stack.api.wait()
-    until(lambda: not process.is_running(), what="the predictor to follow its API")
+    until(lambda: not orphaned.is_alive(), what="the predictor to follow its API")
