@@ -35,7 +35,7 @@ check: setup ## lint, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
-test: setup ## every tier, in at most a quarter of an hour on two cores
+test: setup ## every tier, in half an hour on two cores
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/unit tests/contract
 	$(BIN)/pytest -q -n 3 --dist worksteal -m "not long" \
 		tests/soak tests/simulation tests/seeded_bugs tests/integration tests/faults tests/docs

@@ -98,3 +98,41 @@ def test_a_worker_does_not_tell_whose_job_it_runs(
     with db.writing() as tx:
         tx.execute(update(workers).values(job_id="job_gone"))
     assert client.get("/workers", headers=other).json()["data"][0]["job_id"] == "job_gone"
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [("/datasets", {"path": "flowers"}), ("/webhooks", {"url": "https://8.8.8.8/hook"})],
+)
+def test_what_is_not_below_a_job_is_ones_own_too(
+    client: TestClient, acme: Headers, other: Headers, problem: Problem, monkeypatch: pytest.MonkeyPatch,
+    route: str, body: dict[str, Any],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        "api.routes.webhooks.expect_callable", lambda url, allowed_hosts: None
+    )  # looks names up
+    made = client.post(route, json=body, headers=acme)
+    assert made.status_code == 201, made.text
+    path = f"{route}/{made.json()['id']}"
+    for method in ("GET", "DELETE"):
+        problem(client.request(method, path, headers=other), 404, "not_found")
+    assert client.get(route, headers=other).json()["data"] == []
+    assert client.get(path, headers=acme).status_code == 200
+
+
+def test_a_dataset_of_another_tenant_is_none_to_train_on(
+    client: TestClient, acme: Headers, other: Headers, problem: Problem
+) -> None:
+    dataset = client.post("/datasets", json={"path": "flowers"}, headers=acme).json()["id"]
+    spec = SPEC | {"dataset": {"id": dataset}}
+    problem(client.post("/jobs", json=spec, headers=other), 422, "spec_invalid")
+    mine = client.post("/jobs", json=spec, headers=acme)
+    assert mine.status_code == 409 and mine.json()["code"] == "dataset_not_ready"
+
+
+def test_a_clone_stays_with_its_tenant(client: TestClient, acme: Headers, other: Headers) -> None:
+    job_id = post_job(client, acme)["id"]
+    clone = client.post(f"/jobs/{job_id}/clone", json={}, headers=acme)
+    assert clone.status_code == 201, clone.text
+    assert client.get(f"/jobs/{clone.json()['id']}", headers=acme).status_code == 200
+    assert client.get(f"/jobs/{clone.json()['id']}", headers=other).status_code == 404
