@@ -44,14 +44,14 @@ test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
 LONG := test_kills_long test_save_path test_power_loss test_corruption
+test-long: setup ## more kills, every call of a save, power cuts, corruptions: for CI, within 50 minutes
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
+
 # What is promised in seconds is measured with nothing beside it.
 TIMED := test_many_lost test_database_away
-test-long: setup ## ten thousand schedules, five minutes of soak, the long kills, power cuts and corruptions: within 50 minutes
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/soak $(LONG:%=tests/faults/%.py) tests/simulation
+checkers: setup ## ten thousand schedules, five minutes of soak, every seeded bug, all else that is long: for hours, not for CI
 	$(BIN)/pytest -q -m long $(TIMED:%=tests/faults/%.py)
-
-checkers: setup ## all else that is long, every seeded bug and whatever the checkers have: for hours, not for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract \
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/soak tests/simulation tests/contract \
 		$(filter-out $(LONG:%=tests/faults/%.py) $(TIMED:%=tests/faults/%.py),$(wildcard tests/faults/test_*.py))
 	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/seeded_bugs
 
