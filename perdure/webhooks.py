@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from perdure.pages import rows
 from perdure.transport import Transport
-from perdure.types import Delivery, Page, Webhook
+from perdure.types import Delivery, Webhook
 
 
 class Webhooks:
@@ -30,7 +31,7 @@ class Webhooks:
 
     def list(self) -> Iterator[Webhook]:
         """Oldest first."""
-        for row in self._rows("/webhooks"):
+        for row in rows(self._transport, "/webhooks", {}, page_size=100):
             yield Webhook.model_validate(row)
 
     def delete(self, webhook_id: str) -> None:
@@ -39,22 +40,13 @@ class Webhooks:
 
     def deliveries(self, webhook_id: str) -> Iterator[Delivery]:
         """Its messages, the newest first. Raises NotFoundError."""
-        for row in self._rows(_path(webhook_id, "deliveries")):
+        for row in rows(self._transport, _path(webhook_id, "deliveries"), {}, page_size=100):
             yield Delivery.model_validate(row)
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Send a message again. Raises NotFoundError."""
         path = _path(webhook_id, "deliveries", delivery_id, "redeliver")
         return Delivery.model_validate(self._transport.post(path))
-
-    def _rows(self, path: str) -> Iterator[dict[str, Any]]:
-        after: str | int | None = None
-        while True:
-            page = Page.model_validate(self._transport.get(path, {"after": after, "limit": 100}))
-            yield from page.data
-            if not page.has_more or page.last_id is None:
-                return
-            after = page.last_id
 
 
 def _path(webhook_id: str, *parts: str) -> str:
