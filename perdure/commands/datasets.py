@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from perdure import terminal as t
 from perdure.commands.options import AsJson
+from perdure.commands.transfer import transfer_bar
 from perdure.connection import EXIT_JOB_FAILED, connect
 
 if TYPE_CHECKING:
@@ -99,21 +99,7 @@ def delete(dataset_id: DatasetId, as_json: AsJson = False) -> None:
 
 def send(client: "Perdure", source: Path, *, name: str | None, quiet: bool) -> "Dataset":
     """Upload with a progress bar, where there is a terminal to show it."""
-    out = t.console()
-    bar = Progress(
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=out,
-        transient=True,
-        disable=quiet or not out.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("upload", total=None)
-
-        def on_bytes(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with transfer_bar("upload", quiet=quiet) as on_bytes:
         return client.datasets.create(source, name=name, on_bytes=on_bytes)
 
 

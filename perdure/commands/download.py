@@ -4,11 +4,11 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from perdure import terminal as t
 from perdure.commands.jobs import resolve
 from perdure.commands.options import AsJson, JobId
+from perdure.commands.transfer import transfer_bar
 from perdure.connection import connect
 
 
@@ -38,20 +38,7 @@ def download(
     out = t.console()
     with connect() as client:
         job_id = resolve(client, job_id)
-        bar = Progress(
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=out,
-            transient=True,
-            disable=as_json or not out.is_terminal,
-        )
-        with bar:
-            task = bar.add_task("download", total=None)
-
-            def on_bytes(done: int, total: int | None) -> None:
-                bar.update(task, completed=done, total=total)
-
+        with transfer_bar("download", quiet=as_json) as on_bytes:
             if what is What.MODEL:
                 path = client.jobs.download_model(job_id, to, checkpoint=checkpoint, on_bytes=on_bytes)
             else:
