@@ -39,5 +39,5 @@ def take_notes(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_notes(Path(sys.argv[1]))
+    take_notes(Path(sys.argv.pop(1)))  # the rest is the worker's
     sys.exit(main())

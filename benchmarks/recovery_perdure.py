@@ -66,13 +66,14 @@ class Perdure:
         return worker
 
     def await_warm(self, worker: subprocess.Popen[bytes]) -> None:
-        """Until it could start a trainer at once. Raises NotInTime."""
-        self.log.first(
-            lambda moment: moment.event == READY and moment.number == worker.pid,
-            after=0,
-            seconds=READY_SECONDS,
-            what="a worker to be warm",
-        )
+        """Until it could start a trainer at once. Raises NotInTime, RuntimeError for one that ended."""
+
+        def is_ready() -> bool | None:
+            if worker.poll() is not None:
+                raise RuntimeError(f"a worker ended: {(self.home / 'worker.log').read_text()}")
+            return (READY, worker.pid) in {(m.event, m.number) for m in self.log.read()} or None
+
+        eventually(is_ready, seconds=READY_SECONDS, what="a worker to be warm")
 
     def owner_of(self, job_id: str) -> subprocess.Popen[bytes]:
         """The worker that has the job."""

@@ -24,7 +24,7 @@ from perdure.signals import Signals
 from perdure.terminal import plain
 
 #: How long a part may take to stop in order: workers write a checkpoint, the API ends its streams.
-WORKER_GRACE_SECONDS = 30.0
+WORKER_GRACE_SECONDS = 10.0  #: beyond PERDURE_STOP_SECONDS, which they give their trainers
 API_GRACE_SECONDS = 10.0
 BROKER_GRACE_SECONDS = 5.0
 #: An API that dies so often before it was ever ready will not get ready.
@@ -247,7 +247,7 @@ class Service:
             self._say("Stopping: running jobs write a checkpoint first. Ctrl-C again stops at once.")
         impatient_after = max(1, signals.stop_requests)
         for group, grace_seconds in (
-            (self._workers, WORKER_GRACE_SECONDS),
+            (self._workers, _stop_seconds() + WORKER_GRACE_SECONDS),
             ([self._api] if self._api else [], API_GRACE_SECONDS),
             ([self._broker] if self._broker else [], BROKER_GRACE_SECONDS),
         ):
@@ -272,3 +272,11 @@ class Service:
                 self.home.runtime_folder().rmdir()
         if self._ready_at is not None:
             self._say("Stopped. Started again on the same home it carries on with the jobs it had.")
+
+
+def _stop_seconds() -> float:
+    """That workers wait for their trainers when they are asked to stop."""
+    try:
+        return float(os.environ.get("PERDURE_STOP_SECONDS") or 20.0)
+    except ValueError:  # no worker starts with such a setting, and each says why
+        return 0.0

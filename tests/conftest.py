@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plain_logs import log_plainly
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 from tests.servers.valkey import ValkeyServer
@@ -19,6 +20,7 @@ def pytest_configure() -> None:
     """A shell's background jobs begin with SIGINT ignored, and so would whatever tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    log_plainly()
 
 
 @pytest.fixture(scope="session")

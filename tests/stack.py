@@ -13,6 +13,7 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 
+from models import migrate
 from models.database import Database
 from models.settings import Settings
 from tests.servers.guard import die_with_tests
@@ -73,9 +74,7 @@ class Stack:
         self.http = httpx.Client(base_url=self.url, timeout=30)
 
     def __enter__(self) -> "Stack":
-        subprocess.run(
-            [sys.executable, "-m", "models.migrate"], env=self._env(), check=True, capture_output=True
-        )
+        migrate.upgrade(self.db)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.faults.partitions import await_commit
 from tests.faults.sabotage import Pace
 from tests.faults.untouched import Untouched
@@ -35,6 +37,7 @@ def name_of(stack: Stack) -> str:
     return str(stack.db.engine.url.database)
 
 
+@pytest.mark.long
 def test_one_update_in_five_is_refused(make_stack: Any, postgres: Any, quiet: Untouched) -> None:
     with make_stack("postgresql") as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

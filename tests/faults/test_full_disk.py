@@ -92,6 +92,7 @@ def test_a_job_waits_for_room_before_it_works(make_stack: Any, small_disk: Path)
         stack.await_status(job_id, "succeeded")
 
 
+@pytest.mark.long
 def test_a_store_that_stays_full_ends_the_attempt_by_name(make_stack: Any, small_disk: Path) -> None:
     with make_stack(
         "sqlite", PERDURE_STORAGE_URL=small_disk.as_uri(), PERDURE_STORE_PATIENCE_SECONDS="0.5"

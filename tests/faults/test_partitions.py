@@ -39,15 +39,16 @@ def steps_when_the_lease_is_over(stack: Stack, job_id: str, pace: Pace, lease: f
     return pace.num_steps()
 
 
+@pytest.mark.long  # a server that is killed is out of reach, too: `test_database_away`
 # As many leases as 20 s and 60 s are in production, and the real ones, which take their time.
 @pytest.mark.parametrize(
     ("lease", "outage", "survives"),
     [
         (LEASE_SECONDS, 1.5 * LEASE_SECONDS, True),
-        pytest.param(LEASE_SECONDS, 3.0 * LEASE_SECONDS, False, marks=pytest.mark.long),
-        pytest.param(15.0, 3.0, True, marks=pytest.mark.long),
-        pytest.param(15.0, 20.0, True, marks=pytest.mark.long),
-        pytest.param(15.0, 60.0, False, marks=pytest.mark.long),
+        (LEASE_SECONDS, 3.0 * LEASE_SECONDS, False),
+        (15.0, 3.0, True),
+        (15.0, 20.0, True),
+        (15.0, 60.0, False),
     ],
 )
 def test_the_database_is_out_of_everybodys_reach(

@@ -32,7 +32,7 @@ def amid_an_epoch(stack: Stack, job_id: str) -> Any:
     return until(look, seconds=60, what="uncommitted steps")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_sigterm_loses_no_step(kind: str, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)
@@ -55,11 +55,9 @@ def test_sigterm_loses_no_step(kind: str, make_stack: Any, pace: Pace, quiet: Un
         quiet.check(stack, job_id)
 
 
-@pytest.mark.parametrize(
-    "grace_seconds",
-    # Longer than a supervisor waits for its trainer, and shorter.
-    [pytest.param(20 * STOP_SECONDS, marks=pytest.mark.long), 1.0],
-)
+@pytest.mark.long
+# Longer than a supervisor waits for its trainer, and shorter.
+@pytest.mark.parametrize("grace_seconds", [20 * STOP_SECONDS, 1.0])
 def test_sigterm_to_a_worker_whose_trainer_does_not_answer(
     grace_seconds: float, make_stack: Any, pace: Pace, quiet: Untouched
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_thread_that_is_blocked_for_good_is_shown_and_killed(
         assert "did not answer" not in log
 
 
+@pytest.mark.long  # told apart by one answer only
 def test_a_stopped_trainer_cannot_say_where_it_hangs_and_is_killed_all_the_same(
     make_stack: Any, pace: Pace, quiet: Untouched
 ) -> None:

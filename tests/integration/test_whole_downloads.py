@@ -200,6 +200,7 @@ def test_a_head_only_job_as_any_notebook_loads_it(stack: Stack, tmp_path: Path, 
     assert num_started(stack) == 1
 
 
+@pytest.mark.long
 def test_kills_and_damage(stack: Stack, tmp_path: Path) -> None:
     job_id = stack.submit(SPEC | {"model": SPEC["model"] | {"arch": "mobilenet_v3_small"}})
     job = stack.await_status(job_id, "succeeded")

@@ -38,6 +38,9 @@ CHECKERS: dict[str, list[str]] = {
     "power loss": ["tests/faults/test_power_loss.py"],
 }
 
+#: As many histories of the state machine as it takes, and none of them made shorter.
+_SEARCHING = {"PERDURE_TEST_HISTORIES": "60", "PERDURE_TEST_SHRINKS": "no"}
+
 _TESTS_FAILED = 1
 #: A bug that no longer fits the code around it is noticed by anybody, and proves nothing.
 _MISFIT = re.compile(
@@ -48,7 +51,7 @@ _MISFIT = re.compile(
 def alarm(checker: str, root: Path) -> bool:
     """Whether it fails on the code there. Skips where this machine cannot run it."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long"]
-    environment = os.environ | {"PERDURE_TEST_SHRINKS": "no", "PYTHONPATH": str(root)}
+    environment = os.environ | {"PYTHONPATH": str(root), **_SEARCHING}
     environment.pop("PERDURE_TEST_SKIPS", None)  # a checker that cannot be run here has seen nothing
     done = subprocess.run(
         [*command, *CHECKERS[checker]],

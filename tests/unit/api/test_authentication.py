@@ -23,6 +23,7 @@ from models.key_store import Made
 from models.logs import configure_logs
 from models.settings import Settings
 from models.tables import api_keys
+from tests.plain_logs import log_plainly
 from tests.unit.api.keyed import Clock, bearer, make
 
 Problem = Callable[..., dict[str, Any]]
@@ -295,7 +296,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     configure_logs()
     structlog.configure(cache_logger_on_first_use=False)
     yield written
-    structlog.reset_defaults()
+    log_plainly()
 
 
 def test_no_secret_in_logs_answers_or_the_database(
