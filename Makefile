@@ -35,7 +35,7 @@ check: setup ## lint, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
-test: setup ## every tier, in half an hour on two cores
+test: setup ## every tier, in a quarter of an hour on two cores
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/unit tests/contract
 	$(BIN)/pytest -q -n 3 --dist worksteal -m "not long" \
 		tests/soak tests/simulation tests/seeded_bugs tests/integration tests/faults tests/docs
@@ -43,17 +43,15 @@ test: setup ## every tier, in half an hour on two cores
 test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
-LONG := test_kills_long test_save_path test_power_loss test_corruption
-test-long: setup ## more kills, every call of a save, power cuts, corruptions: for CI, within 50 minutes
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
-
 # What is promised in seconds is measured with nothing beside it.
-TIMED := test_many_lost test_database_away
-checkers: setup ## ten thousand schedules, five minutes of soak, every seeded bug, all else that is long: for hours, not for CI
-	$(BIN)/pytest -q -m long $(TIMED:%=tests/faults/%.py)
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/soak tests/simulation tests/contract \
-		$(filter-out $(LONG:%=tests/faults/%.py) $(TIMED:%=tests/faults/%.py),$(wildcard tests/faults/test_*.py))
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/seeded_bugs
+TIMED := tests/faults/test_many_lost.py tests/faults/test_database_away.py tests/integration/test_benchmarks.py
+test-long: setup ## the long versions, ten thousand schedules, five minutes of soak: for CI, within 50 minutes
+	$(BIN)/pytest -q -m long $(TIMED)
+	$(BIN)/pytest -q -n 3 --dist worksteal -m long tests/soak tests/simulation \
+		$(filter-out $(TIMED),$(wildcard tests/integration/test_*.py tests/integration/api/test_*.py tests/faults/test_*.py))
+
+checkers: setup ## every seeded bug must be caught, and histories by the hundred: for hours, not for CI
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract tests/seeded_bugs
 
 bugs: setup ## seed every bug, and print who caught it, after how much of the processor's time
 	@$(BIN)/python -m tests.seeded_bugs $(BUGS)

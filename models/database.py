@@ -81,11 +81,15 @@ class Database:
             return literal(boot_time_clock())
         return cast(func.extract("epoch", func.clock_timestamp()), Float)
 
-    def clock_values(self) -> dict[str, Any]:
-        """What a statement of :func:`deferred_now` and the like is executed with."""
+    def clock_values(self, *names: str) -> dict[str, Any]:
+        """What a statement of :func:`deferred_now` and the like is executed with.
+
+        ``names`` of those that it has, for one that sets columns: it would take the others for columns, too.
+        """
         if not self.is_sqlite:
             return {}
-        return {"now": datetime.now(UTC), "unix_now": time.time(), "lease_now": boot_time_clock()}
+        clocks = {"now": datetime.now(UTC), "unix_now": time.time(), "lease_now": boot_time_clock()}
+        return {name: clocks[name] for name in names} if names else clocks
 
     def close(self) -> None:
         """Return every connection."""

@@ -10,7 +10,7 @@ from models.database import Database
 from models.errors import LeaseLost
 from models.job_state import EventType
 from models.job_store.claims import committed_checkpoints
-from models.job_store.fence import Fence, JobRow, Requests, holding, record
+from models.job_store.fence import HELD, Fence, JobRow, Requests, holding, record
 from models.job_store.progress import insert_or_replace, put_step_rows, tell_mismatch
 from models.job_store.standing import best_epoch, end_to_go_back_to
 from models.job_store.stream import Line, checkpoint_line, epoch_line
@@ -62,10 +62,10 @@ def commit_checkpoint(
         ).one()
         told = put_step_rows(tx, db, job, step_rows)
         if epoch_rows:
-            stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
+            stamp = {"job_id": job.id, "attempt": job.attempt}
             stamped = [{**row, **stamp} for row in epoch_rows]
             _expect_equal_epochs(tx, db, job, epoch_rows)
-            insert_or_replace(tx, db, epoch_metrics, ["job_id", "epoch"], stamped)
+            insert_or_replace(tx, db, epoch_metrics, ("job_id", "epoch"), stamped)
             told += _sealed_epochs(tx, job, epoch_rows)
         step = checkpoint["step"]
         progressed = step > job.highest_committed_step
@@ -128,7 +128,8 @@ def reject_checkpoint(db: Database, fence: Fence, checkpoint_id: str, reason: st
 def recorded_files(db: Database, fence: Fence) -> RecordedFiles:
     """The files that rows of this job point at, pruned ones left out. Raises LeaseLost."""
     with db.reading() as tx:
-        committed_step = tx.execute(select(jobs.c.committed_step).where(fence.holds)).scalar_one_or_none()
+        committed = tx.execute(select(jobs.c.committed_step).where(HELD), fence.values)
+        committed_step = committed.scalar_one_or_none()
         if committed_step is None:
             raise LeaseLost
         rows = tx.execute(

@@ -1,15 +1,31 @@
 """How an attempt ends, and what becomes of its job: every edge that leaves ``running``."""
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Float, and_, cast, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from models.columns import storable
-from models.database import Database
+from models.database import Database, deferred_lease_now
 from models.errors import LeaseLost, NoProgress
 from models.host import ProcessId, boot_id, boot_time_clock, pid_namespace
 from models.job_state import EndCause, EventType, JobStatus
-from models.job_store.fence import Fence, JobRow, holding, record
+from models.job_store.fence import HELD, Fence, JobRow, holding, record
 from models.job_store.standing import best_epoch, drop_metrics_beyond
 from models.job_store.stream import Line, attempt_line
 from models.tables import attempts, jobs, workers
@@ -76,13 +92,10 @@ def expire_lost_leases(db: Database, lease_seconds: float, *, limit: int = 50) -
     """
     asked_at = boot_time_clock()
     with db.reading() as tx:
-        suspects = tx.execute(
-            select(jobs.c.id, jobs.c.attempt)
-            .where(_may_be_lost(db, lease_seconds))
-            .order_by(jobs.c.lease_expires_at)
-            .limit(limit)
-        ).all()
-        neighbours = tx.execute(select(jobs).where(_owned_on_this_host()).order_by(jobs.c.id)).all()
+        here = {"boot_id": boot_id(), "pid_namespace": pid_namespace()}
+        judged = here | {"lease_seconds": lease_seconds, "limit": limit} | db.clock_values()
+        suspects = tx.execute(_suspects(db.is_sqlite), judged).all()
+        neighbours = tx.execute(_NEIGHBOURS, here).all()
     # A question that was under way when the database went out of reach arrives when it is back, beside the
     # renewals that were held up likewise, and must not win against them.
     if boot_time_clock() - asked_at > max(LATE_SECONDS, lease_seconds / 2):
@@ -147,12 +160,13 @@ def leave(
 
 def _expire(db: Database, fence: Fence, found_dead: bool, lease_seconds: float) -> bool:
     with db.writing() as tx:
-        condition = fence.holds if found_dead else and_(fence.holds, _may_be_lost(db, lease_seconds))
+        is_lost = true() if found_dead else _may_be_lost(is_sqlite=db.is_sqlite)
         # Judged again under the lock: the holder may have renewed, or a neighbour may have been faster.
         job = tx.execute(
             select(jobs, (db.lease_now() - jobs.c.lease_expires_at).label("overdue"))
-            .where(condition)
-            .with_for_update(skip_locked=True)
+            .where(HELD, is_lost)
+            .with_for_update(skip_locked=True),
+            {**fence.values, "boot_id": boot_id(), "lease_seconds": lease_seconds, **db.clock_values()},
         ).one_or_none()
         if job is None:
             return False
@@ -174,22 +188,34 @@ def _expire(db: Database, fence: Fence, found_dead: bool, lease_seconds: float) 
         return True
 
 
-def _may_be_lost(db: Database, lease_seconds: float) -> Any:
-    expired = jobs.c.lease_expires_at < db.lease_now()
-    if db.is_sqlite:  # the boot-time clock means nothing across a reboot
-        expired = or_(expired, jobs.c.owner_boot_id != boot_id())
+def _may_be_lost(*, is_sqlite: bool) -> ColumnElement[bool]:
+    """To be executed with ``boot_id``, ``lease_seconds`` and ``Database.clock_values()``."""
+    expired = jobs.c.lease_expires_at < deferred_lease_now(is_sqlite=is_sqlite)
+    if is_sqlite:  # the boot-time clock means nothing across a reboot
+        expired = or_(expired, jobs.c.owner_boot_id != bindparam("boot_id", type_=String))
         return and_(jobs.c.status == JobStatus.RUNNING, expired)
     # After the server was away, its workers get one whole lease to renew before anything expires.
     uptime = cast(func.extract("epoch", func.clock_timestamp() - func.pg_postmaster_start_time()), Float)
+    lease_seconds = bindparam("lease_seconds", type_=Float)
     return and_(jobs.c.status == JobStatus.RUNNING, expired, uptime > lease_seconds)
 
 
-def _owned_on_this_host() -> Any:
-    return and_(
+@cache
+def _suspects(is_sqlite: bool) -> Select[Any]:
+    lost = select(jobs.c.id, jobs.c.attempt).where(_may_be_lost(is_sqlite=is_sqlite))
+    return lost.order_by(jobs.c.lease_expires_at).limit(bindparam("limit", type_=Integer))
+
+
+#: Jobs of workers whose processes can be seen from here.
+_NEIGHBOURS = (
+    select(jobs)
+    .where(
         jobs.c.status == JobStatus.RUNNING,
-        jobs.c.owner_boot_id == boot_id(),
-        jobs.c.owner_pid_namespace == pid_namespace(),
+        jobs.c.owner_boot_id == bindparam("boot_id", type_=String),
+        jobs.c.owner_pid_namespace == bindparam("pid_namespace", type_=String),
     )
+    .order_by(jobs.c.id)
+)
 
 
 def settled(job: JobRow, otherwise: JobStatus) -> JobStatus:

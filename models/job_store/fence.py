@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Integer, Row, String, and_, bindparam, insert, select, update
 
 from models.columns import storable
 from models.database import Database
@@ -25,12 +25,18 @@ class Fence:
     attempt: int
 
     @property
-    def holds(self) -> ColumnElement[bool]:
-        """True for the job's row while the lease is ours."""
-        return and_(
-            jobs.c.id == self.job_id, jobs.c.status == JobStatus.RUNNING, jobs.c.attempt == self.attempt
-        )
+    def values(self) -> dict[str, Any]:
+        """What a statement with ``HELD`` is executed with."""
+        return {"held_job": self.job_id, "held_attempt": self.attempt}
 
+
+#: True for the job's row while the lease is ours.
+HELD = and_(
+    jobs.c.id == bindparam("held_job", type_=String),
+    jobs.c.status == JobStatus.RUNNING,
+    jobs.c.attempt == bindparam("held_attempt", type_=Integer),
+)
+_LOCKING = select(jobs).where(HELD).with_for_update()
 
 #: What a worker's write returns of the job's row, for ``Requests.of``.
 ASKED = (jobs.c.cancel_requested, jobs.c.pause_requested, jobs.c.drill_requested)
@@ -52,7 +58,7 @@ class Requests:
 
 def holding(tx: Connection, fence: Fence) -> JobRow:
     """Lock the job's row until the end of the transaction. Raises LeaseLost when it is no longer ours."""
-    row = tx.execute(select(jobs).where(fence.holds).with_for_update()).one_or_none()
+    row = tx.execute(_LOCKING, fence.values).one_or_none()
     if row is None:
         raise LeaseLost
     return row

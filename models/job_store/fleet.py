@@ -3,13 +3,13 @@
 from typing import Any
 
 from sqlalchemy import Connection, Select, case, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.errors import NotFound
 from models.host import Owner
 from models.job_state import FAILURES
 from models.job_store.fence import JobRow
-from models.job_store.progress import insert_or_replace
 from models.tables import attempts, jobs, workers
 
 #: Workers that ended, or fell silent, are shown for a day.
@@ -36,16 +36,14 @@ def register_worker(
 ) -> None:
     """A worker is up (again); forget those that ended long ago."""
     with db.writing() as tx:
-        insert_or_replace(
-            tx, db, workers, ["id"],
-            [{
-                "id": owner.worker_id, "host": owner.host, "boot_id": owner.boot_id,
-                "pid_namespace": owner.pid_namespace, "pid": owner.process.pid,
-                "process_started_at": owner.process.started_at, "device": device, "slot": slot,
-                "threads": threads, "version": version, "status": "online", "job_id": None,
-                "started_at": db.now(), "heartbeat_at": db.now(), "heartbeat": db.lease_now(),
-            }],
-        )  # fmt: skip
+        there = {
+            "host": owner.host, "boot_id": owner.boot_id, "pid_namespace": owner.pid_namespace,
+            "pid": owner.process.pid, "process_started_at": owner.process.started_at, "device": device,
+            "slot": slot, "threads": threads, "version": version, "status": "online", "job_id": None,
+            "started_at": db.now(), "heartbeat_at": db.now(), "heartbeat": db.lease_now(),
+        }  # fmt: skip
+        put = (sqlite if db.is_sqlite else postgresql).insert(workers).values(id=owner.worker_id, **there)
+        tx.execute(put.on_conflict_do_update(index_elements=["id"], set_=there))
         silent = workers.c.heartbeat < db.lease_now() - _FORGET_AFTER_SECONDS
         if db.is_sqlite:  # its clock began anew with this boot, which no worker survived
             silent = or_(silent, workers.c.boot_id != owner.boot_id)

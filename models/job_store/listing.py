@@ -64,17 +64,17 @@ def _with_pairs(tenant_id: str, pairs: list[tuple[str, str]]) -> tuple[Select[An
 
 
 def claimable_classes(db: Database) -> list[str]:
-    """The device classes that queued jobs wait for, and `light` where datasets wait for their check.
-
-    Looked for one by one, since the queue may be long.
-    """
-    looks = [
-        select(literal(name).label("device_class")).where(
-            select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class == name).exists()
-        )
-        for name in DEVICE_CLASSES
-    ]
+    """The device classes that queued jobs wait for, and `light` where datasets wait for their check."""
     unchecked = select(datasets.c.id).where(is_claimable(db)).exists()
-    looks.append(select(literal(LIGHT).label("device_class")).where(unchecked))
+    light = select(literal(LIGHT).label("device_class")).where(unchecked)
     with db.reading() as tx:
-        return sorted(tx.execute(union_all(*looks)).scalars())
+        return sorted(tx.execute(union_all(*_WAITED_FOR, light)).scalars())
+
+
+#: Looked for one by one, since the queue may be long.
+_WAITED_FOR = [
+    select(literal(name).label("device_class")).where(
+        select(jobs.c.id).where(jobs.c.status == JobStatus.QUEUED, jobs.c.device_class == name).exists()
+    )
+    for name in DEVICE_CLASSES
+]

@@ -2,21 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Table,
+    UpdateBase,
+    and_,
+    bindparam,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import Database
+from models.database import Database, deferred_lease_now, deferred_now
 from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import FAILURES, EventType
-from models.job_store.fence import ASKED, Fence, JobRow, Requests, holding, record
+from models.job_store.fence import ASKED, HELD, Fence, JobRow, Requests, holding, record
 from models.job_store.stream import Line, append, attempt_line, steps_line, tell
 from models.tables import attempts, events, jobs, step_metrics
 
-#: Rows of one upsert; SQLite allows 32 766 bound values a statement.
-_ROWS_AT_ONCE = 1000
 #: Why a job is not exact that was so until then.
 _MISMATCH = "what was done again gave another number"
 
@@ -35,15 +45,17 @@ class Position:
 def renew(db: Database, fence: Fence, lease_seconds: float) -> Requests:
     """Prolong the lease from the database's now. Raises LeaseLost."""
     with db.writing() as tx:
-        row = tx.execute(
-            update(jobs)
-            .where(fence.holds)
-            .values(lease_expires_at=db.lease_now() + lease_seconds)
-            .returning(*ASKED)
-        ).one_or_none()
+        given = fence.values | {"lease_seconds": lease_seconds} | db.clock_values("lease_now")
+        row = tx.execute(_renewing(db.is_sqlite), given).one_or_none()
     if row is None:
         raise LeaseLost
     return Requests.of(row)
+
+
+@cache
+def _renewing(is_sqlite: bool) -> UpdateBase:
+    until = deferred_lease_now(is_sqlite=is_sqlite) + bindparam("lease_seconds", type_=Float)
+    return update(jobs).where(HELD).values(lease_expires_at=until).returning(*ASKED)
 
 
 def trainer_started(db: Database, fence: Fence, trainer: ProcessId) -> None:
@@ -163,7 +175,7 @@ def first_step(db: Database, fence: Fence) -> None:
 def record_progress(db: Database, fence: Fence, position: Position) -> Requests:
     """Where the trainer stands. Raises LeaseLost."""
     with db.writing() as tx:
-        row = tx.execute(_progress(fence, position)).one_or_none()
+        row = tx.execute(_PROGRESS, _progress(fence, position)).one_or_none()
     if row is None:
         raise LeaseLost
     return Requests.of(row)
@@ -179,7 +191,7 @@ def record_metrics(
     with db.writing() as tx:
         job = holding(tx, fence)
         told = put_step_rows(tx, db, job, rows)
-        asked = tx.execute(_progress(fence, position, len(told))).one()
+        asked = tx.execute(_PROGRESS, _progress(fence, position, len(told))).one()
         append(tx, db, job.id, asked.stream_count, told)
     return Requests.of(asked)
 
@@ -223,10 +235,9 @@ def put_step_rows(tx: Connection, db: Database, job: JobRow, rows: Sequence[Mapp
             f"Step {first['step']} gave the loss {first['loss']!r}, and {before[first['step']]!r} before.",
             step=first["step"], steps=len(different),
         )  # fmt: skip
-    stamp = {"job_id": job.id, "attempt": job.attempt, "recorded_at": db.now()}
+    stamp = {"job_id": job.id, "attempt": job.attempt}
     stamped = [{**row, **stamp, "is_finite": row["loss"] is not None} for row in rows]
-    for start in range(0, len(stamped), _ROWS_AT_ONCE):
-        insert_or_replace(tx, db, step_metrics, ["job_id", "step"], stamped[start : start + _ROWS_AT_ONCE])
+    insert_or_replace(tx, db, step_metrics, ("job_id", "step"), stamped)
     mine = {step for step, row in stored.items() if row.attempt == job.attempt}
     news = [r for r in rows if r["step"] not in mine or before[r["step"]] != r["loss"]]
     return [steps_line(news, job.attempt)] if news else []
@@ -241,13 +252,23 @@ def tell_mismatch(tx: Connection, db: Database, job: JobRow, message: str, **dat
 
 
 def insert_or_replace(
-    tx: Connection, db: Database, table: Table, keys: list[str], rows: Sequence[Mapping[str, Any]]
+    tx: Connection, db: Database, table: Table, keys: tuple[str, ...], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Insert rows of equal columns, replacing those that have the same key."""
-    dialect = sqlite if db.is_sqlite else postgresql
-    statement = dialect.insert(table).values(list(rows))
-    changed = {column: statement.excluded[column] for column in rows[0] if column not in keys}
-    tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+    """Insert rows of equal columns, ``recorded_at`` now, replacing those that have the same key."""
+    clock = db.clock_values("now")
+    statement = _inserting_or_replacing(db.is_sqlite, table, keys, tuple(rows[0]))
+    tx.execute(statement, [{**row, **clock} for row in rows]).close()
+
+
+@cache
+def _inserting_or_replacing(
+    is_sqlite: bool, table: Table, keys: tuple[str, ...], columns: tuple[str, ...]
+) -> UpdateBase:
+    dialect = sqlite if is_sqlite else postgresql
+    statement = dialect.insert(table).values(recorded_at=deferred_now(is_sqlite=is_sqlite))
+    changed = {name: statement.excluded[name] for name in (*columns, "recorded_at") if name not in keys}
+    # With `returning` SQLAlchemy sends many rows in one statement, whatever their number.
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed).returning(table.c.job_id)
 
 
 def _is_told(tx: Connection, fence: Fence, by: ColumnElement[bool]) -> bool:
@@ -256,21 +277,20 @@ def _is_told(tx: Connection, fence: Fence, by: ColumnElement[bool]) -> bool:
     return tx.execute(select(events.c.sequence).where(mine, by).limit(1)).first() is not None
 
 
-def _progress(fence: Fence, position: Position, num_told: int = 0) -> Any:
+#: Sets what it is executed with.
+_PROGRESS = (
+    update(jobs)
+    .where(HELD)
+    .values(stream_count=jobs.c.stream_count + bindparam("num_told", type_=Integer))
+    .returning(*ASKED, jobs.c.stream_count)
+)
+
+
+def _progress(fence: Fence, position: Position, num_told: int = 0) -> dict[str, Any]:
     # Until the trainer is prepared it stands at no step; the last known one stays.
     reached = {} if position.step is None else {"step": position.step, "epochs_done": position.epochs_done}
-    return (
-        update(jobs)
-        .where(fence.holds)
-        .values(
-            phase=position.phase,
-            phase_done=position.done,
-            phase_total=position.total,
-            stream_count=jobs.c.stream_count + num_told,
-            **reached,
-        )
-        .returning(*ASKED, jobs.c.stream_count)
-    )
+    standing = {"phase": position.phase, "phase_done": position.done, "phase_total": position.total}
+    return fence.values | {"num_told": num_told} | standing | reached
 
 
 def _update_attempt(tx: Connection, fence: Fence, **values: Any) -> JobRow:

@@ -41,6 +41,7 @@ def given_up(stack: Stack, name: str) -> dict[str, Any]:
     return error
 
 
+@pytest.mark.long
 def test_a_null_pointer(make_stack: Any, quiet: Untouched) -> None:
     with make_stack("sqlite", PYTHONPATH=python_path()) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

@@ -75,6 +75,7 @@ def test_a_disk_that_fills_up_delays_checkpoints_and_nothing_else(make_stack: An
         assert not list(small_disk.rglob("*.partial"))
 
 
+@pytest.mark.long
 def test_a_job_waits_for_room_before_it_works(make_stack: Any, small_disk: Path) -> None:
     with make_stack("sqlite", PERDURE_STORAGE_URL=small_disk.as_uri()) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)

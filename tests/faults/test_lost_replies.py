@@ -47,6 +47,7 @@ LOST = (
 )
 
 
+@pytest.mark.long
 def test_lost_replies_have_no_effect_of_their_own(
     make_stack: Any, proxy: Proxy, pace: Pace, untouched: UntouchedRuns
 ) -> None:

@@ -79,6 +79,7 @@ def large(policy: str) -> dict[str, Any]:
     return spec | {"hyperparameters": spec["hyperparameters"] | LARGE_BATCH}
 
 
+@pytest.mark.long
 def test_memory_that_is_too_small_is_named_and_by_policy_worked_around(make_stack: Any) -> None:
     with make_stack("sqlite") as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)

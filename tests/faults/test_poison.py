@@ -62,6 +62,7 @@ def test_a_job_that_kills_its_supervisor(kind: str, losses: int, make_stack: Any
         assert job_store.get_job(stack.db, job_id).failures == 0
 
 
+@pytest.mark.long
 def test_a_job_that_gets_further_each_time_is_not_given_up(make_stack: Any, untouched: UntouchedRuns) -> None:
     spec = poison("crash-after-checkpoints", epochs=4, max_failures=2)
     quiet = untouched(full_fine_tune(4), per_class=10)

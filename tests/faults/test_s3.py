@@ -18,6 +18,7 @@ from tests.specs import full_fine_tune
 EPOCHS = 6
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_job_killed_twice_ends_like_one_that_was_left_alone(
     make_stack: Any, s3_server: S3Server, pace: Pace, tmp_path: Path

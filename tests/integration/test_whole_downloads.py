@@ -140,6 +140,7 @@ def num_started(stack: Stack) -> int:
     return stack.log_of(stack.api).count("materialise.started")
 
 
+@pytest.mark.long
 def test_a_head_only_job_as_any_notebook_loads_it(stack: Stack, tmp_path: Path, record_property: Any) -> None:
     subprocess.run(
         [

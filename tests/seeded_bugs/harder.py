@@ -12,8 +12,7 @@ _TRAINER_STARTED = """        tx.execute(
 HARDER = [
     # -- The job store ---------------------------------------------------------------------------
     Bug("fence that forgets the state", "I7", STORE,
-        "jobs.c.id == self.job_id, jobs.c.status == JobStatus.RUNNING, jobs.c.attempt == self.attempt",
-        "jobs.c.id == self.job_id, jobs.c.attempt == self.attempt",
+        "    jobs.c.status == JobStatus.RUNNING,\n    jobs.c.attempt ==", "    jobs.c.attempt ==",
         ("state machine", "simulation", "fencing")),
     Bug("unfenced trainer_started", "I1", STORE,
         f"        holding(tx, fence)\n{_TRAINER_STARTED}", _TRAINER_STARTED,
@@ -26,10 +25,10 @@ HARDER = [
         "settled(job, goes_on) and (JobStatus.FAILED if is_spent else goes_on)",
         ("endings", "state machine")),
     Bug("replayed rows are kept, not replaced", "I3", STORE,
-        "tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))",
-        "tx.execute(statement.on_conflict_do_nothing(index_elements=keys) if table is step_metrics\n"
-        "               else statement.on_conflict_do_update(index_elements=keys, set_=changed))",
-        ("state machine", "progress"), is_quick=True),
+        "return statement.on_conflict_do_update(index_elements=keys, set_=changed)",
+        "return (statement.on_conflict_do_nothing(index_elements=keys) if table is step_metrics\n"
+        "            else statement.on_conflict_do_update(index_elements=keys, set_=changed))",
+        ("state machine", "progress")),
     Bug("commit sets the step back", "I6", STORE, "step=max(step, job.step)", "step=step",
         ("simulation", "state machine")),
     Bug("equal beats the best", "I3", STORE,
@@ -63,13 +62,13 @@ HARDER = [
         "values(committed_step=committed)", "values(committed_step=0)",
         ("state machine", "simulation", "checkpoints")),
     Bug("expiry without a second look under the lock", "fault 30", STORE,
-        "fence.holds if found_dead else and_(fence.holds, _may_be_lost(db, lease_seconds))", "fence.holds",
+        "true() if found_dead else _may_be_lost(is_sqlite=db.is_sqlite)", "true()",
         ("expiry", "simulation")),
     Bug("a reboot goes unnoticed", "I4", STORE,
-        "expired = or_(expired, jobs.c.owner_boot_id != boot_id())", "expired = or_(expired)",
+        'or_(expired, jobs.c.owner_boot_id != bindparam("boot_id", type_=String))', "or_(expired)",
         ("state machine", "simulation", "expiry")),
     Bug("leases by the wall clock", "fault 13", "models",
-        "literal(boot_time_clock())", "literal(time.time())", ("simulation", "expiry")),
+        '"lease_now": boot_time_clock()', '"lease_now": time.time()', ("simulation", "expiry")),
     # -- The worker ------------------------------------------------------------------------------
     Bug("heartbeat from after the renewal", "fault 9", "worker",
         "self._on_renewed(before)", "self._on_renewed(boot_time_clock())", ("lease",), is_quick=True),

@@ -17,7 +17,7 @@ _SELECT_FIRST = """    fits = (_fits_but if not_now else _fits)(db.is_sqlite)
         job = tx.execute(_running(jobs.c.id == chosen, is_sqlite=db.is_sqlite), given).one_or_none()
 """
 _PRUNE_FIRST = """    with db.writing() as early:
-        kept = early.execute(select(jobs).where(fence.holds)).one_or_none()
+        kept = early.execute(select(jobs).where(HELD), fence.values).one_or_none()
         let_go = _prune(early, db, kept, max(1, keep_last - 1)) if kept else []
     with db.writing() as tx:
         job = holding(tx, fence)
@@ -53,10 +53,10 @@ _RING_BEFORE = f"""        wanted = resolved.resources.device
 NAMED = [
     Bug("no attempt check on commit", "I1", STORE,
         "        job = holding(tx, fence)\n        asked", f"        job = {ANY_ATTEMPT}\n        asked",
-        ("state machine", "simulation", "fencing"), is_quick=True),
+        ("state machine", "simulation", "fencing")),
     Bug("no attempt check on metrics", "I1", STORE,
         "        job = holding(tx, fence)\n        told = put_step_rows(tx, db, job, rows)\n"
-        "        asked = tx.execute(_progress(fence, position, len(told))).one()\n"
+        "        asked = tx.execute(_PROGRESS, _progress(fence, position, len(told))).one()\n"
         "        append(tx, db, job.id, asked.stream_count, told)\n",
         f"        asked = job = {ANY_ATTEMPT}\n"
         "        tell(tx, db, job.id, put_step_rows(tx, db, job, rows))\n",
