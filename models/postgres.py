@@ -4,6 +4,7 @@ Keepalives tell of a machine that is gone. They tell nothing of one that is froz
 its kernel, or the proxy, goes on to acknowledge every byte.
 """
 
+import select
 import time
 from collections.abc import Generator
 from typing import Any
@@ -16,6 +17,17 @@ ANSWER_SECONDS = 35.0
 
 class BoundedConnection(psycopg.Connection[Any]):
     """Closes itself, with an OperationalError, when the server has been silent for too long."""
+
+    def was_ended(self) -> bool:
+        """Whether the server has left, or a keepalive told that it has; for a connection that nobody uses.
+
+        A server says nothing unasked but good-bye, so this costs a look at the socket and no round trip.
+        """
+        if self.closed:
+            return True
+        watch = select.poll()
+        watch.register(self.pgconn.socket, select.POLLIN)
+        return bool(watch.poll(0))
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """As its base's, which asks the generator ten times a second whether it is done."""

@@ -12,6 +12,8 @@ from celery import Celery
 from models.settings import Settings
 
 TASK_NAME = "perdure.doorbell"
+#: A broker that is away is tried so often, not once for each job.
+AWAY_SECONDS = 1.0
 _log = structlog.get_logger()
 
 
@@ -90,6 +92,8 @@ class Doorbell:
                 )
             except Exception as error:  # noqa: BLE001 - see `ping`
                 _log.warning("doorbell.not_sent", device_class=device_class, error=str(error))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, AWAY_SECONDS)
 
 
 def doorbell_of(settings: Settings) -> Doorbell:

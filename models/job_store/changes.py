@@ -66,4 +66,4 @@ def put_metadata(tx: Connection, job_id: str, tenant_id: str, metadata: Mapping[
         for name, value in metadata.items()
     ]
     if rows:
-        tx.execute(insert(job_metadata).values(rows))
+        tx.execute(insert(job_metadata).returning(job_metadata.c.name), rows).close()

@@ -26,10 +26,14 @@ from sqlalchemy import (
 from models.database import Database, deferred_lease_now, deferred_now, deferred_unix_now
 from models.host import Owner
 from models.job_state import EventType, JobStatus
-from models.job_store.fence import Fence, JobRow, record
+from models.job_store.fence import Fence, JobRow, append_event, numbered
 from models.job_store.lanes import Condition, in_lane, lanes
 from models.job_store.stream import Line, attempt_line
 from models.tables import attempts, checkpoints, jobs
+from models.webhooks import outbox
+
+#: The attempt, the event, the job's status.
+_LINES_OF_A_CLAIM = 3
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ def claim(
         job = tx.execute(taken, {**given, **db.clock_values()}).one_or_none()
         if job is None:
             return None
-        record(
-            tx, db, job.id, EventType.CLAIMED, f"Claimed by {owner.worker_id} on {owner.host}.",
+        append_event(
+            tx, db, job, EventType.CLAIMED, f"Claimed by {owner.worker_id} on {owner.host}.",
             attempt=job.attempt, worker_id=owner.worker_id, host=owner.host,
             told=[open_attempt(tx, db, job, device)],
         )  # fmt: skip
@@ -107,8 +111,9 @@ def _running(chosen: ColumnElement[bool], *, is_sqlite: bool) -> Update:
             claimed_at=now,
             served_at=now,
             phase=None,
+            **numbered(_LINES_OF_A_CLAIM),
         )
-        .returning(jobs)
+        .returning(jobs, outbox.IS_WANTED)
     )
 
 
@@ -183,20 +188,20 @@ def unheard_claim(db: Database, owner: Owner, lease_seconds: float) -> Claim | N
 
 def open_attempt(tx: Connection, db: Database, job: JobRow, device: str) -> Line:
     """A line in the ledger for the attempt that ``job`` now carries, and one that tells of it."""
-    opened = tx.execute(
-        insert(attempts)
-        .values(
-            job_id=job.id,
-            attempt=job.attempt,
-            worker_id=job.worker_id,
-            worker_pid=job.owner_pid,
-            host=job.owner_host,
-            device=device,
-            started_at=db.now(),
-        )
-        .returning(attempts)
-    )
-    return attempt_line(opened.one())
+    row = {
+        "job_id": job.id,
+        "attempt": job.attempt,
+        "worker_id": job.worker_id,
+        "worker_pid": job.owner_pid,
+        "host": job.owner_host,
+        "device": device,
+    }
+    return attempt_line(tx.execute(_opening(db.is_sqlite), {**row, **db.clock_values()}).one())
+
+
+@cache
+def _opening(is_sqlite: bool) -> Any:
+    return insert(attempts).values(started_at=deferred_now(is_sqlite=is_sqlite)).returning(attempts)
 
 
 def committed_checkpoints(tx: Connection, job_id: str) -> list[JobRow]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, String, and_, bindparam, insert, select, update
 
 from models.columns import storable
-from models.database import Database
+from models.database import Database, deferred_now
 from models.errors import LeaseLost, NotFound
 from models.job_state import MOVES, EventType, JobStatus
 from models.job_store.stream import STATUS_COLUMNS, Line, append, event_line, status_line
@@ -72,6 +73,21 @@ def locked(tx: Connection, job_id: str) -> JobRow:
     return row
 
 
+def numbered(num_lines: Any) -> dict[str, Any]:
+    """The job's columns that an event and its lines take their numbers from, as an update sets them."""
+    return {"event_count": jobs.c.event_count + 1, "stream_count": jobs.c.stream_count + num_lines}
+
+
+#: The same of a row that is inserted together with its first event, which is a move.
+FIRST_NUMBERS = {"event_count": 1, "stream_count": 2}
+_NUMBERING = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(numbered(bindparam("num_lines", type_=Integer)))
+    .returning(jobs.c.id, jobs.c.event_count, jobs.c.stream_count, outbox.IS_WANTED, *STATUS_COLUMNS)
+)
+
+
 def record(
     tx: Connection,
     db: Database,
@@ -89,16 +105,29 @@ def record(
     The stream gets ``told``, what else the transaction did; then the event; last the job's new status.
     Webhooks that asked for such events get a message.
     """
-    moves = kind in MOVES
-    job = tx.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(
-            event_count=jobs.c.event_count + 1,
-            stream_count=jobs.c.stream_count + (len(told) + 1 + moves),
-        )
-        .returning(jobs.c.event_count, jobs.c.stream_count, *STATUS_COLUMNS)
-    ).one()
+    num_lines = len(told) + 1 + (kind in MOVES)
+    job = tx.execute(_NUMBERING, {"of_job": job_id, "num_lines": num_lines}).one()
+    append_event(
+        tx, db, job, kind, message, attempt=attempt, idempotency_key=idempotency_key, told=told, **data
+    )
+
+
+def append_event(
+    tx: Connection,
+    db: Database,
+    job: JobRow,
+    kind: EventType,
+    message: str,
+    *,
+    attempt: int,
+    idempotency_key: str | None = None,
+    told: Sequence[Line] = (),
+    **data: Any,
+) -> None:
+    """As ``record``, where the statement that wrote the job's row has numbered the event, too.
+
+    ``job`` is that row, returned with ``outbox.IS_WANTED``.
+    """
     event = {
         "sequence": job.event_count,
         "type": str(kind),
@@ -106,11 +135,14 @@ def record(
         "message": storable(message),
         "data": data,
     }
-    created_at = tx.execute(
-        insert(events)
-        .values(**event, job_id=job_id, idempotency_key=idempotency_key, created_at=db.now())
-        .returning(events.c.created_at)
-    ).scalar_one()
-    lines = [*told, event_line(event | {"created_at": created_at}), *([status_line(job)] if moves else [])]
-    append(tx, db, job_id, job.stream_count, lines)
-    outbox.enqueue(tx, job_id, kind, job.event_count, storable(message))
+    row = {**event, "job_id": job.id, "idempotency_key": idempotency_key, **db.clock_values()}
+    created_at = tx.execute(_inserting_event(db.is_sqlite), row).scalar_one()
+    status = [status_line(job)] if kind in MOVES else []
+    append(tx, db, job.id, job.stream_count, [*told, event_line(event | {"created_at": created_at}), *status])
+    if job.is_told:
+        outbox.enqueue(tx, job.id, kind, job.event_count, storable(message))
+
+
+@cache
+def _inserting_event(is_sqlite: bool) -> Any:
+    return insert(events).values(created_at=deferred_now(is_sqlite=is_sqlite)).returning(events.c.created_at)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import Database
 from models.errors import IdempotencyInFlight, IdempotencyMismatch
@@ -31,35 +31,41 @@ def begin_request(db: Database, tenant_id: str, key: str, request_hash: str) -> 
     Raises IdempotencyMismatch, IdempotencyInFlight.
     """
     mine = (keys.c.tenant_id == tenant_id) & (keys.c.key == key)
-    try:
-        with db.writing() as tx:
-            tx.execute(delete(keys).where(mine, keys.c.claimed_at < db.unix_now() - KEEP_SECONDS))
-            row = tx.execute(select(keys).where(mine).with_for_update()).one_or_none()
-            if row is None:
-                tx.execute(
-                    insert(keys).values(
-                        tenant_id=tenant_id,
-                        key=key,
-                        request_hash=request_hash,
-                        claimed_at=db.unix_now(),
-                        created_at=db.now(),
-                    )
-                )
-                return None
-            if row.request_hash != request_hash:
-                raise IdempotencyMismatch
-            if row.status_code is not None:
-                return Replay(row.status_code, row.body, row.headers or {})
-            taken_over = tx.execute(
-                update(keys)
-                .where(mine, keys.c.claimed_at < db.unix_now() - IN_FLIGHT_SECONDS)
-                .values(claimed_at=db.unix_now())
-            )
-            if taken_over.rowcount == 0:
-                raise IdempotencyInFlight
+    with db.writing() as tx:
+        # Most keys are new, and cost this statement alone. Of several requests at once one has its way, and
+        # the others wait for it here; the row is theirs to read then, since it stays locked.
+        if tx.execute(_new_or_forgotten(db, tenant_id, key, request_hash)).one_or_none() is not None:
             return None
-    except IntegrityError as error:  # another request with this key was faster by a moment
-        raise IdempotencyInFlight from error
+        row = tx.execute(select(keys).where(mine)).one()
+        if row.request_hash != request_hash:
+            raise IdempotencyMismatch
+        if row.status_code is not None:
+            return Replay(row.status_code, row.body, row.headers or {})
+        taken_over = tx.execute(
+            update(keys)
+            .where(mine, keys.c.claimed_at < db.unix_now() - IN_FLIGHT_SECONDS)
+            .values(claimed_at=db.unix_now())
+        )
+        if taken_over.rowcount == 0:
+            raise IdempotencyInFlight
+        return None
+
+
+def _new_or_forgotten(db: Database, tenant_id: str, key: str, request_hash: str) -> Any:
+    """Takes a key that nobody used within KEEP_SECONDS; returns no row for another."""
+    dialect = sqlite if db.is_sqlite else postgresql
+    row = {"request_hash": request_hash, "claimed_at": db.unix_now(), "created_at": db.now()}
+    no_answer: dict[str, Any] = {"status_code": None, "body": None, "headers": None}
+    return (
+        dialect.insert(keys)
+        .values(tenant_id=tenant_id, key=key, **row)
+        .on_conflict_do_update(
+            index_elements=[keys.c.tenant_id, keys.c.key],
+            set_=row | no_answer,
+            where=keys.c.claimed_at < db.unix_now() - KEEP_SECONDS,
+        )
+        .returning(keys.c.key)
+    )
 
 
 def complete_request(

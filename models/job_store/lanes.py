@@ -41,6 +41,8 @@ from models.tables import jobs
 
 #: A lane that got nothing for so long counts as one point of priority higher.
 AGEING_SECONDS = 3600
+#: The columns of a job that say in which lane it waits.
+LANE = ("device_class", "tenant_id", "priority")
 
 Condition = Callable[[FromClause], Sequence[ColumnElement[bool]]]
 
@@ -70,9 +72,7 @@ def lanes(is_sqlite: bool, fits: Condition = everything) -> Select[Any]:
     corners = _corners()
     found = (
         select(
-            _LANE.c.device_class,
-            _LANE.c.tenant_id,
-            _LANE.c.priority,
+            *(_LANE.c[name] for name in LANE),
             _front(fits).label("front"),
             _served_at().label("served_at"),
             _num_running().label("num_running"),
@@ -85,7 +85,7 @@ def lanes(is_sqlite: bool, fits: Condition = everything) -> Select[Any]:
     since = case((found.c.served_at > _FRONT.c.queued_at, found.c.served_at), else_=_FRONT.c.queued_at)
     seconds = deferred_unix_now(is_sqlite=is_sqlite) - unix_of(since, is_sqlite=is_sqlite)
     level = (found.c.priority + cast(seconds, Integer) // AGEING_SECONDS).label("level")
-    lane = (found.c.device_class, found.c.tenant_id, found.c.priority)
+    lane = [found.c[name] for name in LANE]
     return (
         select(*lane, found.c.front, level, found.c.num_running)
         .join_from(found, _FRONT, _FRONT.c.id == found.c.front)
@@ -99,11 +99,7 @@ def in_lane(job: FromClause, lane: Any) -> Sequence[ColumnElement[bool]]:
 
 
 def _of_lane(job: FromClause, lane: Any) -> Sequence[ColumnElement[bool]]:
-    return (
-        job.c.device_class == lane.device_class,
-        job.c.tenant_id == lane.tenant_id,
-        job.c.priority == lane.priority,
-    )
+    return [job.c[name] == getattr(lane, name) for name in LANE]
 
 
 def _corners() -> CTE:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Float, Select, and_, bindparam, func, select
 
-from models.database import Database
+from models.database import Database, deferred_lease_now
 from models.dataset_state import LIGHT
 from models.job_state import JobStatus
 from models.job_store.fence import JobRow
-from models.job_store.queue_places import queue_places
+from models.job_store.queue_places import queue_places, within_reach
 from models.tables import checkpoints, epoch_metrics, jobs, workers
 
 _DEVICES = ("cpu", "cuda")
@@ -27,15 +28,15 @@ class Overview:
 
 
 def overview(db: Database, rows: Sequence[JobRow], *, silent_after_seconds: float) -> Overview:
-    """One consistent look at the surroundings of ``rows``; the cost depends on their number alone."""
-    ids = [row.id for row in rows]
+    """A look at the surroundings of ``rows``, whose cost depends on their number alone."""
+    ever_claimed = [row.id for row in rows if row.first_claimed_at is not None]
     is_queued = any(row.status == JobStatus.QUEUED for row in rows)
     with db.reading() as tx:
         online = _online_workers(tx, db, silent_after_seconds) if is_queued else {}
         return Overview(
             _queue_positions(tx, db, rows, online) if is_queued else {},
             _resume_points(tx, [row.id for row in rows if row.committed_step > 0]),
-            surviving_seconds(tx, ids),
+            surviving_seconds(tx, ever_claimed),
             online,
         )
 
@@ -45,11 +46,12 @@ def _queue_positions(
 ) -> dict[str, int]:
     """Among the jobs that the same workers may take; where several kinds may, the best of these places."""
     queued = [row for row in rows if row.status == JobStatus.QUEUED]
+    wanted = within_reach(tx, queued)
     anywhere = sorted(online) or _DEVICES
     positions: dict[str, int] = {}
     for device in _DEVICES:
         kinds = {device, "any"} if device in anywhere else {device}
-        of_kinds = [row for row in queued if row.device_class in kinds]
+        of_kinds = {row.id for row in queued if row.device_class in kinds} & wanted
         for job_id, place in queue_places(tx, db, device, of_kinds).items():
             positions[job_id] = min(place, positions.get(job_id, place))
     return positions
@@ -76,13 +78,19 @@ def surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
 
 
 def _online_workers(tx: Connection, db: Database, silent_after_seconds: float) -> dict[str, int]:
-    counted = (
+    given = {"silent_after_seconds": silent_after_seconds, **db.clock_values()}
+    return {row.device: row.number for row in tx.execute(_counting_workers(db.is_sqlite), given)}
+
+
+@cache
+def _counting_workers(is_sqlite: bool) -> Select[Any]:
+    heard_after = deferred_lease_now(is_sqlite=is_sqlite) - bindparam("silent_after_seconds", type_=Float)
+    return (
         select(workers.c.device, func.count().label("number"))
         .where(
             workers.c.status == "online",
             workers.c.device != LIGHT,  # those train nothing
-            workers.c.heartbeat > db.lease_now() - silent_after_seconds,
+            workers.c.heartbeat > heard_after,
         )
         .group_by(workers.c.device)
     )
-    return {row.device: row.number for row in tx.execute(counted)}

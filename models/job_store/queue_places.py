@@ -1,29 +1,39 @@
 """Places in the queue: the order in which workers would take what waits now, if nothing else happened."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, bindparam, func, select
 
 from models.database import Database
 from models.job_store.fence import JobRow
-from models.job_store.lanes import in_lane, lanes
+from models.job_store.lanes import LANE, in_lane, lanes
 from models.tables import jobs
 
 #: Places beyond this are not counted: the cost of a page must not grow with the queue.
 COUNTED_PLACES = 1000
 #: Of a lane's jobs behind its front: few at first, since of many lanes only a few jobs are reached.
 _FIRST_ROWS, _MORE_ROWS = 25, 500
+_BEYOND_REACH = (
+    select(jobs.c.id)
+    .where(*in_lane(jobs, SimpleNamespace(**{name: bindparam(name) for name in LANE})))
+    .order_by(jobs.c.id)
+    .offset(bindparam("places", type_=Integer))
+    .limit(1)
+)
 
 
-def queue_places(tx: Connection, db: Database, device: str, rows: Sequence[JobRow]) -> dict[str, int]:
-    """By id, for those of the queued ``rows`` that a worker of ``device`` would reach; 1 is the next one."""
-    wanted = _within_reach(tx, rows)
+def queue_places(tx: Connection, db: Database, device: str, wanted: Collection[str]) -> dict[str, int]:
+    """By id, for those of the queued jobs ``wanted`` that a worker of ``device`` would reach; 1 is next."""
     if not wanted:
         return {}
+    waiting = tx.execute(lanes(db.is_sqlite), {"device": device, **db.clock_values()}).all()
+    if len(waiting) == 1:
+        return _places_in(tx, waiting[0], wanted)
     places: dict[str, int] = {}
-    for place, job_id in enumerate(_in_order(tx, db, device), start=1):
+    for place, job_id in enumerate(_in_order(tx, waiting), start=1):
         if job_id in wanted:
             places[job_id] = place
         if len(places) == len(wanted) or place == COUNTED_PLACES:
@@ -31,26 +41,37 @@ def queue_places(tx: Connection, db: Database, device: str, rows: Sequence[JobRo
     return places
 
 
-def _within_reach(tx: Connection, rows: Sequence[JobRow]) -> set[str]:
-    """Those that have not too many ahead in their own lane: most of a long queue need not be looked for."""
+def within_reach(tx: Connection, rows: Sequence[JobRow]) -> set[str]:
+    """Those of the queued ``rows`` that have not too many ahead in their own lane.
+
+    Most of a long queue need not be looked for any further.
+    """
     wanted: set[str] = set()
     by_lane: dict[tuple[str, str, int], list[JobRow]] = {}
     for row in rows:
         by_lane.setdefault((row.device_class, row.tenant_id, row.priority), []).append(row)
     for of_lane in by_lane.values():
-        queued = select(jobs.c.id).where(*in_lane(jobs, of_lane[0])).order_by(jobs.c.id)
-        beyond = tx.execute(queued.offset(COUNTED_PLACES).limit(1)).scalar()
+        lane = {name: getattr(of_lane[0], name) for name in LANE}
+        beyond = tx.execute(_BEYOND_REACH, {**lane, "places": COUNTED_PLACES}).scalar()
         wanted |= {row.id for row in of_lane if beyond is None or row.id < beyond}
     return wanted
 
 
-def _in_order(tx: Connection, db: Database, device: str) -> Iterator[str]:
+def _places_in(tx: Connection, lane: Any, wanted: Collection[str]) -> dict[str, int]:
+    """Where there is one lane alone, as in most installations, its order is that of the ids."""
+    place = func.row_number().over(order_by=jobs.c.id).label("place")
+    first = select(jobs.c.id, place).where(*in_lane(jobs, lane)).order_by(jobs.c.id).limit(COUNTED_PLACES)
+    numbered = first.subquery()
+    found = tx.execute(select(numbered).where(numbered.c.id.in_(wanted)))
+    return {row.id: row.place for row in found}
+
+
+def _in_order(tx: Connection, waiting: Sequence[Any]) -> Iterator[str]:
     """The rule of :mod:`models.job_store.lanes`, told on as if each job ran that was named before.
 
     A lane's level falls to its own priority with its first job, and its tenant has one more running; both
     only set lanes back, so that an entry of the heap that is out of date can be put where it belongs now.
     """
-    waiting = tx.execute(lanes(db.is_sqlite), {"device": device, **db.clock_values()}).all()
     running = {lane.tenant_id: lane.num_running for lane in waiting}
     heap = [(-lane.level, lane.num_running, lane.front, number) for number, lane in enumerate(waiting)]
     rest = [_behind_front(tx, lane) for lane in waiting]

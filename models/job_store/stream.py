@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, update
 
-from models.database import Database
+from models.database import Database, deferred_now
 from models.job_state import FINISHED, StreamKind
 from models.tables import jobs, stream
 
@@ -48,17 +49,19 @@ def append(tx: Connection, db: Database, job_id: str, last: int, lines: Sequence
     """These lines up to the number ``last``, which the caller has taken from the job's row for them."""
     if lines:
         first = last - len(lines) + 1
-        tx.execute(
-            insert(stream).values(
-                [
-                    {
-                        "job_id": job_id, "sequence": sequence, "kind": str(line.kind), "data": line.data,
-                        "created_at": db.now(),
-                    }
-                    for sequence, line in enumerate(lines, start=first)
-                ]
-            )
-        )  # fmt: skip
+        rows = [
+            {"job_id": job_id, "sequence": sequence, "kind": str(line.kind), "data": line.data}
+            for sequence, line in enumerate(lines, start=first)
+        ]
+        clock = db.clock_values()
+        tx.execute(_appending(db.is_sqlite), [row | clock for row in rows]).close()
+
+
+@cache
+def _appending(is_sqlite: bool) -> Any:
+    """With ``returning`` SQLAlchemy puts any number of rows into one statement, and builds it once."""
+    now = deferred_now(is_sqlite=is_sqlite)
+    return insert(stream).values(created_at=now).returning(stream.c.sequence)
 
 
 def status_line(job: Row[Any]) -> Line:

@@ -1,20 +1,22 @@
 """A job begins: one row, queued."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Float, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import Database
+from models.database import Database, deferred_now, deferred_unix_now
 from models.dataset_store.records import require_ready
 from models.identifiers import new_id
 from models.job_spec import JobSpec, Segment
 from models.job_state import EventType, JobStatus
 from models.job_store.changes import put_metadata
-from models.job_store.fence import JobRow, record
+from models.job_store.fence import FIRST_NUMBERS, JobRow, append_event
 from models.job_store.quotas import expect_room_in_queue
 from models.tables import jobs
+from models.webhooks import outbox
 
 #: Parts of a spec that change when or by whom something is computed, and never what.
 _UNDECIDING = {"name", "metadata", "priority", "fault_tolerance"}
@@ -42,25 +44,18 @@ def create_job(
     used now, and QuotaExceeded where its tenant would have more than ``max_queued`` jobs in the queue.
     """
     job_id = new_id("job")
-    dialect = sqlite if db.is_sqlite else postgresql
+    row = {
+        **_row(spec),
+        **_numerics(spec, parent),
+        "id": job_id,
+        "tenant_id": tenant_id,
+        "idempotency_key": idempotency_key,
+        "parent_id": parent.id if parent else None,
+        **FIRST_NUMBERS,
+    }
     with db.writing() as tx:
-        # One statement, since of two requests that looked first both could find nothing.
-        inserted = tx.execute(
-            dialect.insert(jobs)
-            .values(
-                **_row(spec),
-                id=job_id,
-                tenant_id=tenant_id,
-                idempotency_key=idempotency_key,
-                parent_id=parent.id if parent else None,
-                created_at=db.now(),
-                queued_at=db.now(),
-                **_numerics(db, spec, parent),
-            )
-            .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
-            .returning(jobs.c.id)
-        ).one_or_none()
-        if inserted is None:
+        job = tx.execute(_queueing(db.is_sqlite), {**row, **db.clock_values()}).one_or_none()
+        if job is None:
             before = select(jobs).where(
                 jobs.c.tenant_id == tenant_id, jobs.c.idempotency_key == idempotency_key
             )
@@ -68,19 +63,32 @@ def create_job(
         if spec.dataset.id is not None:  # after the key was looked at: a job that was made stays made
             require_ready(tx, spec.dataset.id, tenant_id)
         put_metadata(tx, job_id, tenant_id, spec.metadata)
-        record(tx, db, job_id, EventType.CREATED, "Submitted.", attempt=0)
+        append_event(tx, db, job, EventType.CREATED, "Submitted.", attempt=0)
         expect_room_in_queue(tx, db, tenant_id, max_queued)
-        return Created(tx.execute(select(jobs).where(jobs.c.id == job_id)).one(), is_new=True)
+        return Created(job, is_new=True)
 
 
-def _numerics(db: Database, spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
+@cache
+def _queueing(is_sqlite: bool) -> Any:
+    """One statement, since of two requests that looked first both could find nothing."""
+    now, unix_now = deferred_now(is_sqlite=is_sqlite), deferred_unix_now(is_sqlite=is_sqlite)
+    return (
+        (sqlite if is_sqlite else postgresql)
+        .insert(jobs)
+        .values(created_at=now, queued_at=now, exact_until=unix_now + bindparam("alike_seconds", type_=Float))
+        .on_conflict_do_nothing(index_elements=["tenant_id", "idempotency_key"])
+        .returning(jobs, outbox.IS_WANTED)
+    )
+
+
+def _numerics(spec: JobSpec, parent: JobRow | None) -> dict[str, Any]:
     """Where the numerics are known, a worker that computes alike is waited for, as by every later attempt."""
     if parent is None or parent.numerics is None or not _computes_alike(spec.to_json(), parent.spec):
-        return {"exact_until": db.unix_now()}
+        return {"numerics": None, "numerics_slot": None, "alike_seconds": 0.0}
     return {
         "numerics": parent.numerics,
         "numerics_slot": parent.numerics_slot,
-        "exact_until": db.unix_now() + spec.fault_tolerance.exact_wait_seconds,
+        "alike_seconds": spec.fault_tolerance.exact_wait_seconds,
     }
 
 

@@ -3,12 +3,22 @@
 import json
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, literal_column, select
 
 from models.identifiers import new_id
 from models.job_state import EventType
 from models.tables import jobs, webhook_deliveries, webhooks
 from models.webhooks.messages import TOPIC_OF
+
+#: To be returned by a statement that writes a job's row: whether there may be somebody to tell. Most tenants
+#: have no webhook, and a look for one by a statement of its own would be the dearest part of many events.
+IS_WANTED = (
+    select(webhooks.c.id)
+    # By name: in what an INSERT returns, SQLAlchemy would take the table for another one of that name.
+    .where(webhooks.c.tenant_id == literal_column("jobs.tenant_id"), webhooks.c.disabled_reason.is_(None))
+    .exists()
+    .label("is_told")
+)
 
 
 def enqueue(tx: Connection, job_id: str, kind: EventType, sequence: int, message: str) -> None:

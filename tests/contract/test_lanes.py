@@ -202,11 +202,14 @@ def test_a_place_is_among_the_jobs_of_the_same_workers(world: World) -> None:
     assert job_store.overview(world.db, rows, silent_after_seconds=30.0).queue_positions[mine] == 1
 
 
-def test_very_distant_places_are_not_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("priorities", [[0], [0, 7]], ids=["one lane", "lanes"])
+def test_very_distant_places_are_not_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch, priorities: list[int]
+) -> None:
     monkeypatch.setattr("models.job_store.queue_places.COUNTED_PLACES", 5)
     monkeypatch.setattr("models.job_store.queue_places._FIRST_ROWS", 1)
     monkeypatch.setattr("models.job_store.queue_places._MORE_ROWS", 2)
-    made = [world.submit() for _ in range(8)]
+    made = [world.submit(priority=priority) for priority in reversed(priorities) for _ in range(8)]
     rows = job_store.list_jobs(world.db)
     positions = job_store.overview(world.db, rows, silent_after_seconds=30.0).queue_positions
     assert positions == {job_id: place for place, job_id in enumerate(made[:5], start=1)}

@@ -18,7 +18,7 @@ HARDER = [
         f"        holding(tx, fence)\n{_TRAINER_STARTED}", _TRAINER_STARTED,
         ("state machine", "simulation", "fencing")),
     Bug("idempotency key not kept with the job", "I9", STORE,
-        "idempotency_key=idempotency_key,\n                parent_id", "parent_id",
+        '"idempotency_key": idempotency_key,\n        "parent_id"', '"parent_id"',
         ("state machine", "idempotency")),
     Bug("restart that forgets requests", "fault 29", STORE,
         "settled(job, JobStatus.FAILED if is_spent else goes_on)",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import models.queue
 from models.queue import TASK_NAME, Doorbell, celery_app, queue_name
 from tests.servers.waiting import until
 
@@ -91,6 +92,21 @@ def test_a_bell_that_cannot_be_sent_is_forgotten(doorbell: Doorbell, monkeypatch
     doorbell.ring("any")
     until(lambda: sender.sent == ["perdure.any"])
     assert sender.calls == 2
+
+
+def test_a_broker_that_is_away_is_tried_now_and_then(
+    doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each job: a failed try costs milliseconds, which a burst of submissions needs itself."""
+    monkeypatch.setattr(models.queue, "AWAY_SECONDS", 0.4)
+    sender = Sender(doorbell, monkeypatch)
+    sender.error = ConnectionError("away")
+    began = time.monotonic()
+    while time.monotonic() - began < 1.0:
+        doorbell.ring("cpu")
+    assert 2 <= sender.calls <= 3
+    sender.error = None
+    until(lambda: sender.sent == ["perdure.cpu"], what="what was rung meanwhile, once it is back")
 
 
 def test_no_bell_is_sent_after_the_end(doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
