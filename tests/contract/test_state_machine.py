@@ -25,7 +25,7 @@ SHRINKS = os.environ.get("PERDURE_TEST_SHRINKS", "yes") == "yes"
 QUICK = settings(
     derandomize=True,
     database=None,
-    max_examples=int(os.environ.get("PERDURE_TEST_HISTORIES", "25")),
+    max_examples=int(os.environ.get("PERDURE_TEST_HISTORIES", "15")),
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

@@ -226,6 +226,7 @@ def test_without_keys_the_api_refuses_to_listen_to_everybody(tmp_path: Path) -> 
     assert host in sentence and "PERDURE_API_KEYS" in sentence
 
 
+@pytest.mark.long
 def test_a_job_goes_through_and_survives_the_stop_of_its_worker(composed: Composed) -> None:
     assert composed.start("migrate").wait(60) == 0, composed.log("migrate")
     api = composed.start("api")

@@ -24,7 +24,8 @@ def files_of(stack: Stack, job_id: str) -> tuple[list[Path], list[Path]]:
     return sorted(folder.glob("checkpoints/*")), sorted(folder.glob("frozen/*"))
 
 
-@pytest.mark.parametrize("freeze", ["backbone", pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("freeze", ["backbone", 8])
 @pytest.mark.timeout(400)
 def test_a_job_with_frozen_layers_is_killed(
     freeze: Any, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any

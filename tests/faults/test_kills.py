@@ -20,7 +20,7 @@ def test_a_job_killed_eleven_times_ends_like_one_that_was_left_alone(
     kind: str, loading_workers: str, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any
 ) -> None:
     with make_stack(kind, PERDURE_LOADING_WORKERS=loading_workers, **pace.environment) as stack:
-        draw_dataset(stack.home / "data/shapes", per_class=50)
+        draw_dataset(stack.home / "data/shapes", per_class=30)
         stack.start_api()
         stack.start_worker()
         stack.start_worker()

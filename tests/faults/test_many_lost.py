@@ -92,9 +92,8 @@ SHORT = Timing(lease=6.0, heartbeat=2.0, reconcile=0.5, spare=13.0)
 PRODUCTION = Timing(lease=15.0, heartbeat=5.0, reconcile=2.0, spare=3.0)
 
 
-@pytest.mark.parametrize(
-    "timing", [SHORT, pytest.param(PRODUCTION, marks=pytest.mark.long)], ids=["short", "production"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("timing", [SHORT, PRODUCTION], ids=["short", "production"])
 def test_the_next_step_after_a_worker_is_lost(
     timing: Timing, make_stack: Any, pace: Pace, quiet: Untouched, record_property: Any
 ) -> None:

@@ -28,7 +28,8 @@ def next_with_a_trainer(stack: Stack, job_id: str, after: int) -> Any:
     return until(look, seconds=60, what=f"a trainer after attempt {after}")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_killed_again_in_every_recovery(kind: str, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

@@ -42,9 +42,8 @@ def test_a_trainer_that_dies_before_its_first_step_every_time(kind: str, make_st
 
 
 # Each worker takes seconds to start: in the quick one most of the ten were lost before.
-@pytest.mark.parametrize(
-    ("kind", "losses"), [("sqlite", 2), pytest.param("postgresql", MAX_LOSSES, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "losses"), [("sqlite", 2), ("postgresql", MAX_LOSSES)])
 def test_a_job_that_kills_its_supervisor(kind: str, losses: int, make_stack: Any) -> None:
     with make_stack(kind, PYTHONPATH=python_path()) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=10)

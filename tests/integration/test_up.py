@@ -54,7 +54,7 @@ def test_all_jobs_go_on_after_everything_was_killed_at_once(tmp_path: Path) -> N
     up = Up(tmp_path / "home")
     draw_dataset(up.home / "data/shapes", per_class=50)
     up.start()
-    jobs = [up.http.post("/jobs", json=full_fine_tune(6, seed=seed)).json()["id"] for seed in (1, 1, 2)]
+    jobs = [up.http.post("/jobs", json=full_fine_tune(5, seed=seed)).json()["id"] for seed in (1, 1, 2)]
     until(
         lambda: any((up.job(job_id)["progress"] or {}).get("epoch", 0) > 2 for job_id in jobs),
         seconds=60, what="a job well under way",

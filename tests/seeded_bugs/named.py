@@ -80,7 +80,7 @@ NAMED = [
     Bug("bell rung before the commit", "fault 17", "api", _RING_AFTER, _RING_BEFORE,
         ("submission",), is_quick=True),
     Bug("no directory fsync", "I2", STORAGE,
-        "            _sync_folder(final.parent)\n", "", ("simulation", "power loss"), is_quick=True),
+        "            _sync_folder(final.parent)\n", "", ("simulation", "power loss")),
     Bug("no file fsync", "I2", STORAGE,
         "        os.fsync(descriptor)\n        if", "        if", ("simulation", "storage")),
     Bug("record before bytes", "I2", TRAINING,

@@ -29,7 +29,8 @@ def keys(stack: Stack, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_two_tenants(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'perdure.db'}"
     if kind == "postgres":
