@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 PARTIAL = ".partial"
+SUFFIXES = frozenset({".pth", ".zip", ".onnx"})
 #: A file that was made just now may not be locked yet.
 FRESH_SECONDS = 1.0
 #: Where a file system has no locks, leftovers are known by their age alone.
@@ -34,7 +35,7 @@ class Entry:
 class DownloadCache:
     """A folder of at most ``max_bytes``, the newest entry aside: the least recently used go.
 
-    Entries are called by their file's name, ``….pth`` or ``….zip``; no two differ in the suffix alone.
+    Entries are called by their file's name, which ends in one of ``SUFFIXES``; no two differ in that alone.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -96,7 +97,7 @@ class DownloadCache:
     def _make_room(self, keep: str) -> None:
         """Oldest use first. Files without a description count with the age of their bytes."""
         entries = []
-        for file in [*self.folder.glob("*.pth"), *self.folder.glob("*.zip")]:
+        for file in (path for path in self.folder.glob("*.*") if path.suffix in SUFFIXES):
             with contextlib.suppress(FileNotFoundError):
                 found, described = file.stat(), self._description(file.name)
                 used_at = described.stat().st_mtime if described.exists() else found.st_mtime

@@ -18,17 +18,22 @@ from models.errors import (
     CheckpointFormatUnknown,
     DownloadFailed,
     DownloadNotReady,
+    OnnxMissing,
+    OnnxUnsupported,
     PerdureError,
     TorchMissing,
 )
 from models.job_store.fence import JobRow
 
 COMMAND = command_of("worker.training.materialise")
-#: A whole checkpoint, or what a user needs to predict with its model.
-Kind = Literal["checkpoint", "model"]
+#: A whole checkpoint, or what a user needs to predict with its model: a zip, or an ONNX file.
+Kind = Literal["checkpoint", "model", "onnx"]
 _ERRORS: dict[str, type[PerdureError]] = {
-    kind.code: kind for kind in (CheckpointDamaged, CheckpointFormatUnknown, DownloadFailed, TorchMissing)
-}
+    kind.code: kind
+    for kind in (
+        CheckpointDamaged, CheckpointFormatUnknown, DownloadFailed, OnnxMissing, OnnxUnsupported, TorchMissing
+    )
+}  # fmt: skip
 _log = structlog.get_logger()
 
 
@@ -67,7 +72,7 @@ class Materialising:
     def run(self, request: Request) -> Entry:
         """Blocks until the file is there, in a thread that lives on: the child dies with the thread.
 
-        Raises CheckpointDamaged, CheckpointFormatUnknown, TorchMissing, DownloadFailed, DownloadNotReady.
+        Raises what the child may answer (``_ERRORS``), DownloadFailed, DownloadNotReady.
         """
         process = self._start()
         try:

@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     416: "The range lies outside the file.",
     422: "Something in the request is not valid; `errors` names the fields.",
     429: "Too many requests, or a quota is used up; `Retry-After` says when to try again.",
+    501: "An extra is not installed here; the detail says which.",
     503: "The database does not answer, or something is not ready; `Retry-After` says when to come back.",
 }
 _EVERYWHERE = (401, 403, 422, 429, 503)

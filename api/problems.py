@@ -37,6 +37,8 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.DownloadFailed: 503,
     errors.DownloadNotReady: 503,
     errors.TorchMissing: 503,
+    errors.OnnxMissing: 501,
+    errors.OnnxUnsupported: 422,
     errors.ImageInvalid: 422,
     errors.PredictionFailed: 503,
     errors.PredictionNotReady: 503,

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from api.dataset_layout import Layout, below_data_root, look_at
+from api.dataset_layout import Layout, below_data_root
+from api.known_layouts import KnownLayouts
 from api.problems import Refused, field_error
 from models import dataset_store
 from models.catalogue import Architecture, architecture, resolve_weights, weights_present
@@ -18,6 +19,8 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 #: The length of the header that a safetensors file begins with; nobody's is larger.
 _MAX_HEADER_BYTES = 100_000_000
 _WEIGHTS_FIELD = "model.weights"
+#: One for the process, as its file system is.
+_layouts = KnownLayouts()
 
 
 def checked(spec: JobSpec, settings: Settings, db: Database, tenant_id: str) -> tuple[JobSpec, list[str]]:
@@ -39,7 +42,7 @@ def checked(spec: JobSpec, settings: Settings, db: Database, tenant_id: str) -> 
 
 def _layout(dataset: DatasetSpec, settings: Settings, db: Database, tenant_id: str) -> Layout:
     if dataset.path is not None:
-        return look_at(settings.data_folder, dataset.path, uploads=settings.uploads_folder)
+        return _layouts.look_at(settings.data_folder, dataset.path, uploads=settings.uploads_folder)
     row = dataset_store.usable_dataset(db, str(dataset.id), tenant_id)
     counts = {side: sum(of_class.values()) for side, of_class in row.found["counts"].items()}
     return Layout(row.found["classes"], counts.get("all") or counts["train"], counts.get("val"), True)

@@ -21,6 +21,8 @@ LIMIT_SECONDS = 300.0
 WAIT_SECONDS = 20.0
 #: Requests that wait hold a thread each: some threads are left for everybody else.
 MAX_WAITING = 24
+#: No two differ after the last dot alone: what describes a file is called by the rest of its name.
+_ENDINGS: dict[Kind, str] = {"checkpoint": ".pth", "model": ".model.zip", "onnx": ".network.onnx"}
 _log = structlog.get_logger()
 
 
@@ -53,7 +55,8 @@ class WholeFiles:
     def entry(self, checkpoint: JobRow, kind: Kind = "checkpoint") -> Entry:
         """Size and hash of the file, which is made if it never was.
 
-        Raises CheckpointDamaged, CheckpointFormatUnknown, TorchMissing, DownloadFailed, DownloadNotReady.
+        Raises CheckpointDamaged, CheckpointFormatUnknown, TorchMissing, DownloadFailed, DownloadNotReady; for
+        ONNX also OnnxMissing, OnnxUnsupported.
         """
         return self._cache.find(_name(checkpoint, kind)) or self._make(checkpoint, kind)
 
@@ -119,4 +122,4 @@ class WholeFiles:
 
 
 def _name(checkpoint: JobRow, kind: Kind) -> str:
-    return f"{checkpoint.id}.pth" if kind == "checkpoint" else f"{checkpoint.id}.model.zip"
+    return f"{checkpoint.id}{_ENDINGS[kind]}"

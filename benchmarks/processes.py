@@ -58,6 +58,18 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
+def cpu_seconds(pid: int) -> float:
+    """What the process and all below it have taken of the cores so far."""
+    total = 0.0
+    for process in family(pid):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
 def kill(processes: Sequence[psutil.Process]) -> float:
     """SIGKILL for all of them; the moment (CLOCK_MONOTONIC) right before the first was sent."""
     before = time.monotonic()

@@ -2,7 +2,7 @@
 
 On PostgreSQL, each time with the API's own processes and real requests:
 
-- ``post_per_second``: ``POST /jobs`` by several clients at once;
+- ``post_per_second``: ``POST /jobs`` by several clients at once, and what each takes of the cores;
 - ``p99_ratio``: the 99th percentile of ``list``, ``show`` and ``metrics`` with many jobs to that with few;
 - ``claim_p99_ms``: what one claim takes with a long queue, for a worker whose jobs make up the queue and for
   one whose jobs stand behind a queue of others; the slower of the two.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Distribution, distribution
-from benchmarks.processes import ended_by_signals
+from benchmarks.processes import cpu_seconds, ended_by_signals
 from benchmarks.service_api import Api, post_all
 from benchmarks.service_claims import time_claims
 from benchmarks.service_data import Databases, draw_dataset
@@ -54,6 +54,7 @@ class Results:
 
     post_per_second: float = 0.0
     num_posts: int = 0
+    post_cpu: dict[str, float] = field(default_factory=dict)  #: of one submission, by who computed
     reads: dict[str, Reads] = field(default_factory=dict)  #: by what is read
     claims: dict[str, Distribution] = field(default_factory=dict)  #: by device
 
@@ -85,8 +86,19 @@ def run(case: Case, folder: Path, deadline: float) -> Results:
         with Api(databases.url(many), folder / "one") as one, Api(databases.url(many), folder / "two") as two:
             say(f"{case.posts} submissions")
             until = max(deadline, time.monotonic() + 3.0)
+            parts = {"api": [one.pid, two.pid], "postgresql": [databases.pid], "clients": [os.getpid()]}
+            before = {part: _cpu_seconds(pids) for part, pids in parts.items()}
             results.num_posts, results.post_per_second = post_all([one, two], case.posts, until)
+            results.post_cpu = {
+                part: (_cpu_seconds(pids) - before[part]) / results.num_posts for part, pids in parts.items()
+            }
     return results
+
+
+def _cpu_seconds(pids: Sequence[int]) -> float:
+    """Without what else this process started, which is counted by itself."""
+    own = sum(os.times()[:2])
+    return sum(own if pid == os.getpid() else cpu_seconds(pid) for pid in pids)
 
 
 def summary(results: Results, case: Case, quick: bool, seconds: float) -> dict[str, Any]:
@@ -98,6 +110,7 @@ def summary(results: Results, case: Case, quick: bool, seconds: float) -> dict[s
         "case": f"{case.many_jobs} jobs with {case.many_jobs * case.rows_per_job} metric rows, beside "
         f"{case.few_jobs} jobs with {case.few_jobs * case.rows_per_job}; PostgreSQL",
         "post_per_second": round(results.post_per_second, 1),
+        "post_cpu_ms": {part: round(1e3 * seconds, 2) for part, seconds in results.post_cpu.items()},
         "p99_ratio": {name: round(reads[name].p99_ratio, 3) for name in READS},
         "claim_p99_ms": round(1e3 * max(d.percentile(99) for d in results.claims.values()), 2),
         "claims": {
@@ -128,7 +141,9 @@ def _ms(found: Distribution, percent: float) -> float:
 
 def print_table(figures: dict[str, Any]) -> None:
     print(f"\n{figures['case']}; {figures['cores']} cores, load average {figures['load_average']:.1f}\n")
-    print(f"POST /jobs: {figures['post_per_second']:.0f} a second (target: at least 200)\n")
+    print(f"POST /jobs: {figures['post_per_second']:.0f} a second (target: at least 200)")
+    shares = ", ".join(f"{part} {spent:.1f}" for part, spent in figures["post_cpu_ms"].items())
+    print(f"  (milliseconds of a core for each: {shares})\n")
     print(f"{'milliseconds':12}{'few p50':>10}{'many p50':>10}{'few p99':>10}{'many p99':>10}{'ratio':>8}")
     for name, sizes in figures["reads"].items():
         cells = [sizes[size][part] for part in ("p50_ms", "p99_ms") for size in ("few", "many")]

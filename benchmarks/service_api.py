@@ -45,6 +45,11 @@ class Api:
         if self._process is not None:
             end(self._process)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def connect(self) -> http.client.HTTPConnection:
         """A connection that is kept open from request to request."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

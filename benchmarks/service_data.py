@@ -57,6 +57,10 @@ class Databases:
     def __exit__(self, *_: object) -> None:
         self._server.close()
 
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
     def url(self, name: str) -> str:
         return self._server.url_of(name)
 

@@ -142,6 +142,19 @@ class TorchMissing(PerdureError):
     code = "torch_missing"
 
 
+class OnnxMissing(PerdureError):
+    """The converter to ONNX is not installed here: install the onnx extra beside the API
+    (`pip install -e '.[onnx]'`), ask an API that has it, or take the zip."""
+
+    code = "onnx_missing"
+
+
+class OnnxUnsupported(PerdureError):
+    """This model cannot be converted to ONNX; take the zip."""
+
+    code = "onnx_unsupported"
+
+
 class WebhookUrlInvalid(PerdureError):
     """This URL cannot be called."""
 

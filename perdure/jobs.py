@@ -145,9 +145,15 @@ class Jobs(Outputs):
         """Queue a failed or cancelled job again from its last checkpoint, with its budgets refilled."""
         return self._act(job_id, "retry")
 
-    def extend(self, job_id: str, additional_epochs: int) -> Job:
-        """Queue a succeeded job again for more epochs."""
-        return self._act(job_id, "extend", {"additional_epochs": additional_epochs})
+    def extend(
+        self, job_id: str, additional_epochs: int, *, scheduler: Literal["constant", "cosine"] | None = None
+    ) -> Job:
+        """Queue a succeeded job again for more epochs, over which the schedule starts anew.
+
+        ``scheduler`` is that of the new epochs; None takes that of the epochs before.
+        """
+        body = {"additional_epochs": additional_epochs, "scheduler": scheduler}
+        return self._act(job_id, "extend", {name: value for name, value in body.items() if value is not None})
 
     def clone(
         self, job_id: str, overrides: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None

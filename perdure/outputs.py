@@ -2,6 +2,7 @@
 
 import mimetypes
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from perdure.downloads import OnBytes, download, while_it_is_prepared
@@ -26,17 +27,19 @@ class Outputs:
         target: str | Path,
         *,
         checkpoint: str = "last",
+        format: Literal["zip", "onnx"] = "zip",  # noqa: A002 - as the API calls it
         on_bytes: OnBytes = lambda done, total: None,
     ) -> Path:
         """Save the trained model as a zip of ``model.safetensors``, ``manifest.json`` and ``predict.py``.
 
+        With ``onnx`` as one file for ONNX Runtime and others: RGB pixels in, probabilities out.
         ``checkpoint`` is ``last``, ``best`` or an id. ``download_checkpoint`` gives the ``.pth`` instead.
         """
         return download(
             self._transport,
             path_of(job_id, "model", "content"),
-            file_in(target, f"{job_id}-{checkpoint}.zip"),
-            params={"checkpoint": checkpoint},
+            file_in(target, f"{job_id}-{checkpoint}.{format}"),
+            params={"checkpoint": checkpoint, "format": format},
             on_bytes=on_bytes,
         )
 

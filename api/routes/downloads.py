@@ -1,6 +1,8 @@
 """Checkpoints and models as files."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.answers import Checkpoint, ModelManifest, Preprocessing
@@ -15,18 +17,18 @@ from models.job_store.fence import JobRow
 
 router = APIRouter(tags=["downloads"])
 
-ZIP = "application/zip"
+ZIP, ONNX = "application/zip", "application/octet-stream"
 
 
-def _files(media_type: str) -> Responses:
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+def _files(*media_types: str) -> Responses:
+    content = {each: {"schema": {"type": "string", "format": "binary"}} for each in media_types}
     return {
         200: {"content": content, "description": "The file, whole. ETag and Repr-Digest carry its SHA-256."},
         206: {"content": content, "description": "The range that was asked for."},
     }
 
 
-_PTH, _ZIP = _files("application/octet-stream"), _files(ZIP)
+_PTH = _files("application/octet-stream")
 
 
 @router.get(
@@ -81,18 +83,32 @@ def model(job_id: JobId, services: ServicesDep, checkpoint: Choice = "last") -> 
 
 
 @router.get(
-    "/jobs/{job_id}/model/content", response_class=Response, responses=_ZIP | problems(404, 409, 410, 416)
+    "/jobs/{job_id}/model/content",
+    response_class=Response,
+    responses=_files(ZIP, ONNX) | problems(404, 409, 410, 416, 501),
 )
 def model_content(
-    request: Request, job_id: JobId, services: ServicesDep, checkpoint: Choice = "last"
+    request: Request,
+    job_id: JobId,
+    services: ServicesDep,
+    checkpoint: Choice = "last",
+    format: Annotated[  # noqa: A002 - the parameter's name for users
+        Literal["zip", "onnx"], Query(description="`onnx` takes the extra of that name beside the API.")
+    ] = "zip",
 ) -> Response:
-    """The trained model as a zip that needs nothing of Perdure: `model.safetensors`, `manifest.json` with
-    classes and preprocessing, and `predict.py`, which classifies images with torch and torchvision alone.
+    """The trained model for use elsewhere; nothing of Perdure is needed.
 
-    The first download packs it; the `.pth` to go on training from is the checkpoint's content.
+    `zip`: `model.safetensors`, `manifest.json` with classes and preprocessing, and `predict.py`, which
+    classifies images with torch and torchvision alone. `onnx`: one file from pixels to probabilities for
+    ONNX Runtime and others, with the manifest in its metadata.
+
+    The first download makes it; the `.pth` to go on training from is the checkpoint's content.
     """
     row = chosen_checkpoint(services, job_id, checkpoint)
-    return _made_file(request, services, row, "model", f"{job_id}-{row.id}.zip", media_type=ZIP)
+    name = f"{job_id}-{row.id}.{format}"
+    if format == "onnx":
+        return _made_file(request, services, row, "onnx", name, media_type=ONNX)
+    return _made_file(request, services, row, "model", name, media_type=ZIP)
 
 
 def _made_file(

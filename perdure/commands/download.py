@@ -17,6 +17,7 @@ class What(StrEnum):
 
     CHECKPOINT = "checkpoint"
     MODEL = "model"
+    ONNX = "onnx"
 
 
 def download(
@@ -24,8 +25,8 @@ def download(
     what: Annotated[
         What,
         typer.Argument(
-            help="A checkpoint, the .pth that `torch.load` reads anywhere; or the model, a zip with "
-            "model.safetensors, manifest.json and a predict.py."
+            help="A checkpoint, the .pth that `torch.load` reads anywhere; the model, a zip with "
+            "model.safetensors, manifest.json and a predict.py; or the model as one ONNX file."
         ),
     ] = What.CHECKPOINT,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a checkpoint's id.")] = "last",
@@ -39,10 +40,13 @@ def download(
     with connect() as client:
         job_id = resolve(client, job_id)
         with transfer_bar("download", quiet=as_json) as on_bytes:
-            if what is What.MODEL:
-                path = client.jobs.download_model(job_id, to, checkpoint=checkpoint, on_bytes=on_bytes)
-            else:
+            if what is What.CHECKPOINT:
                 path = client.jobs.download_checkpoint(job_id, checkpoint, to, on_bytes=on_bytes)
+            else:
+                path = client.jobs.download_model(
+                    job_id, to, checkpoint=checkpoint, format="onnx" if what is What.ONNX else "zip",
+                    on_bytes=on_bytes,
+                )  # fmt: skip
     if as_json:
         t.print_json({"job": job_id, "path": str(path), "size_bytes": path.stat().st_size})
     else:

@@ -1,6 +1,6 @@
 """list, show, and the verbs that steer a job."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ from perdure.errors import NotFoundError
 if TYPE_CHECKING:
     from perdure.client import Perdure
     from perdure.types import Job
+
+Scheduler = Literal["constant", "cosine"]
 
 
 def resolve(client: "Perdure", job_id: str) -> str:
@@ -98,11 +100,15 @@ def retry(job_id: JobId, as_json: AsJson = False) -> None:
 def extend(
     job_id: JobId,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How many epochs more.")],
+    scheduler: Annotated[
+        Scheduler | None,
+        typer.Option(help="The learning rate over them; by default as before, anew.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a succeeded job for more epochs."""
     with connect() as client:
-        job = client.jobs.extend(resolve(client, job_id), epochs)
+        job = client.jobs.extend(resolve(client, job_id), epochs, scheduler=scheduler)
     _say(job, "queued", f"trains for {epochs} more epochs", as_json)
 
 

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import psutil
 import pytest
+from PIL import Image
 
 from models.host import ProcessId
 from perdure import Perdure
@@ -19,6 +22,7 @@ from tests.independent import weights_sha256_of
 from tests.results import metrics_of
 from tests.servers.waiting import until
 from tests.stack import Stack, command_line
+from worker.training.images import evaluation_transform
 
 #: A frozen backbone, so that the model is put together; a rate at which the classes are told apart.
 SPEC: dict[str, Any] = {
@@ -54,6 +58,7 @@ def test_the_zip_the_service_and_validation_agree(stack: Stack, tmp_path: Path) 
     with Perdure(stack.url) as client:
         asked = [client.jobs.predict(job_id, image, top_k=10) for image in images]
         packed = client.jobs.download_model(job_id, tmp_path / "model.zip")
+        as_onnx = client.jobs.download_model(job_id, tmp_path / "model.onnx", format="onnx")
         whole = client.jobs.download_checkpoint(job_id, "last", tmp_path / "whole.pth")
         described = client.jobs.model(job_id)
     by_service = [{each.name: each.probability for each in found.predictions} for found in asked]
@@ -90,6 +95,15 @@ def test_the_zip_the_service_and_validation_agree(stack: Stack, tmp_path: Path) 
     assert manifest["weights_sha256"] == job["weights_sha256"] == weights_sha256_of(whole)
     assert manifest["classes"] == described.classes == list(CLASSES)
     assert manifest["preprocessing"] | described.preprocessing == manifest["preprocessing"]
+
+    # The ONNX file, by a runtime without torch.
+    session = onnxruntime.InferenceSession(as_onnx)
+    shown = evaluation_transform(manifest["image_size"])
+    pixels = np.stack([shown(Image.open(image).convert("RGB")).numpy() for image in images])
+    [probabilities] = session.run(None, {"pixels": pixels})
+    for row, found in zip(probabilities, by_service, strict=True):
+        assert dict(zip(manifest["classes"], row.tolist(), strict=True)) == pytest.approx(found, abs=1e-4)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["manifest"]) == manifest
 
     # A process that is killed is replaced, and the API takes its own along.
     [process] = predictors(stack)

@@ -80,6 +80,11 @@ class PostgresServer:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     # -- Life and death --------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -2,10 +2,11 @@
 
 A process of its own, so that whoever serves downloads stays without torch. The request is one JSON object
 on stdin: ``parent_pid, storage_url, kind, job_id, checkpoint_id, checkpoint, frozen, destination``. ``kind``
-is ``checkpoint`` for one self-contained checkpoint, or ``model`` for a zip of what predictions take;
-both files are the recorded ``path, sha256, size_bytes``, and ``frozen`` may be null. The answer is one JSON
-line on stdout: ``size_bytes, sha256, modified_ns`` of the file at the destination; or ``code, message``, with
-exit status 1, and nothing new at the destination.
+is ``checkpoint`` for one self-contained checkpoint, ``model`` for a zip of what predictions take, or ``onnx``
+for the same as an ONNX file. ``checkpoint`` and ``frozen`` are recorded files (``path, sha256, size_bytes``),
+of which the latter may be null. The answer is one JSON line on stdout: ``size_bytes, sha256,
+modified_ns`` of the file at the destination; or ``code, message``, with exit status 1, and nothing new at the
+destination.
 """
 
 # ruff: noqa: PLC0415 - what loads torch is imported late: that it is not installed is an answer, too
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from models.errors import DownloadFailed, PerdureError, TorchMissing
+from models.errors import DownloadFailed, OnnxMissing, PerdureError, TorchMissing
 from models.storage import sha256_of, storage_from_url
 from models.storage.local import FileWriter
 from models.storage.protocol import nobody
@@ -31,6 +32,11 @@ from worker.process_guard import die_with_parent
 PARTIAL = ".partial"
 #: Below everything that trains, and below the API itself.
 NICENESS = 10
+#: By the module that was not found.
+_MISSING: dict[str, type[PerdureError]] = {
+    **dict.fromkeys(("torch", "torchvision", "numpy"), TorchMissing),
+    **dict.fromkeys(("onnx", "onnxscript"), OnnxMissing),
+}
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,20 @@ def pack_model(
     frozen_ref: FileRef | None,
     destination: Path,
     *,
+    kind: str,
     job_id: str,
     checkpoint_id: str,
 ) -> Made:
-    """Write the zip of the checkpoint's model. Raises as ``materialise``."""
+    """Write the checkpoint's model as ``kind`` says. Raises as ``materialise``, and OnnxUnsupported."""
+    from worker.training.onnx_model import write_onnx
     from worker.training.portable import write_model_zip
 
+    write = write_onnx if kind == "onnx" else write_model_zip
     content = _whole(storage_url, checkpoint_ref, frozen_ref)
 
     def fill(descriptor: int) -> tuple[int, str]:
         with os.fdopen(os.dup(descriptor), "w+b") as file:
-            write_model_zip(file, content, job_id, checkpoint_id)
+            write(file, content, job_id, checkpoint_id)
             size_bytes = file.seek(0, os.SEEK_END)
             file.seek(0)
             # Read back: a zip is not written from front to back.
@@ -136,16 +145,18 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         Path(request["destination"]),
     )
     try:
-        if request["kind"] == "model":
-            made = pack_model(*where, job_id=request["job_id"], checkpoint_id=request["checkpoint_id"])
-        else:
+        if request["kind"] == "checkpoint":
             made = materialise(*where)
+        else:
+            named = {name: request[name] for name in ("kind", "job_id", "checkpoint_id")}
+            made = pack_model(*where, **named)
     except PerdureError as error:
         return {"code": error.code, "message": error.message}
     except ModuleNotFoundError as error:
-        if error.name not in {"torch", "torchvision", "numpy"}:
+        missing = _MISSING.get(error.name or "")
+        if missing is None:
             raise
-        return {"code": TorchMissing.code, "message": TorchMissing().message}
+        return {"code": missing.code, "message": missing().message}
     return vars(made)
 
 

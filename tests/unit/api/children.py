@@ -21,8 +21,8 @@ if (folder / "say").exists():
 root = pathlib.Path(asked["storage_url"].removeprefix("file://"))
 files = [asked[part] for part in ("frozen", "checkpoint") if asked[part]]
 content = b"".join((root / file["path"]).read_bytes() for file in files)
-if asked["kind"] == "model":
-    content += json.dumps([asked["job_id"], asked["checkpoint_id"]]).encode()
+if asked["kind"] != "checkpoint":
+    content += json.dumps([asked["kind"], asked["job_id"], asked["checkpoint_id"]]).encode()
 target = pathlib.Path(asked["destination"])
 partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
 partial.write_bytes(content)

@@ -171,7 +171,7 @@ def test_the_model_is_a_zip_of_that_checkpoint(
 ) -> None:
     checkpoint = client.get(f"/jobs/{job_id}/checkpoints/last/content").content
     model = client.get(f"/jobs/{job_id}/model/content")
-    assert model.content == checkpoint + json.dumps([job_id, rows[0]["id"]]).encode()
+    assert model.content == checkpoint + json.dumps(["model", job_id, rows[0]["id"]]).encode()
     assert model.headers["content-type"] == "application/zip"
     assert model.headers["content-disposition"].endswith(f'{job_id}-{rows[0]["id"]}.zip"')
     etag = f'"{hashlib.sha256(model.content).hexdigest()}"'
@@ -180,6 +180,19 @@ def test_the_model_is_a_zip_of_that_checkpoint(
     assert part.status_code == 206 and part.content == model.content[990:1010]
     again = client.get(f"/jobs/{job_id}/model/content", headers={"If-None-Match": etag})
     assert again.status_code == 304
+
+
+def test_the_model_as_onnx_is_another_file(
+    client: TestClient, job_id: str, rows: list[dict[str, Any]], problem: Any
+) -> None:
+    packed = client.get(f"/jobs/{job_id}/model/content")
+    model = client.get(f"/jobs/{job_id}/model/content?format=onnx")
+    assert model.content.endswith(json.dumps(["onnx", job_id, rows[0]["id"]]).encode())
+    assert model.headers["content-disposition"].endswith(f'{job_id}-{rows[0]["id"]}.onnx"')
+    assert model.headers["content-type"] == "application/octet-stream"
+    again = client.get(f"/jobs/{job_id}/model/content?format=zip")
+    assert again.content == packed.content and again.headers["etag"] != model.headers["etag"]
+    problem(client.get(f"/jobs/{job_id}/model/content?format=pickle"), 422, "validation_failed")
 
 
 def test_the_best_and_any_other_checkpoint(

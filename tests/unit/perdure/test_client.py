@@ -131,10 +131,11 @@ def test_wait_returns_the_job_at_rest_and_gives_up_at_the_deadline(client: Perdu
         client.jobs.wait("job_1", timeout_seconds=5, clock=lambda: float(next(ticks)), sleep=lambda s: None)
 
 
-def test_extend_says_how_many_epochs(client: Perdure, server: Any) -> None:
+def test_extend_says_how_many_epochs_and_how(client: Perdure, server: Any) -> None:
     server.routes["POST /jobs/job_1/extend"] = JOB
     client.jobs.extend("job_1", 4)
-    assert server.bodies() == [{"additional_epochs": 4}]
+    client.jobs.extend("job_1", 2, scheduler="cosine")
+    assert server.bodies() == [{"additional_epochs": 4}, {"additional_epochs": 2, "scheduler": "cosine"}]
 
 
 # -- Downloads -----------------------------------------------------------------------------------

@@ -105,8 +105,10 @@ def test_verbs(run: Run, server: Any, verb: str) -> None:
 def test_extend(run: Run, server: Any) -> None:
     server.routes["POST /jobs/job_1/extend"] = {**JOB, "status": "queued"}
     assert run("extend", "job_1", "--epochs", "4")[0] == 0
-    assert server.bodies() == [{"additional_epochs": 4}]
+    assert run("extend", "job_1", "--epochs", "2", "--scheduler", "cosine")[0] == 0
+    assert server.bodies() == [{"additional_epochs": 4}, {"additional_epochs": 2, "scheduler": "cosine"}]
     assert run("extend", "job_1")[0] == 2
+    assert run("extend", "job_1", "--epochs", "2", "--scheduler", "linear")[0] == 2
 
 
 # -- download ------------------------------------------------------------------------------------

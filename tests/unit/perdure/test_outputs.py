@@ -125,3 +125,6 @@ def test_download_of_the_model(run: Run, server: Any, tmp_path: Path) -> None:
     code, out, _ = run("download", "job_1", "model", "--to", str(tmp_path), "--json")
     path = Path(json.loads(out)["path"])
     assert code == 0 and path.name == "job_1-last.zip" and path.read_bytes() == b"zip"
+    code, out, _ = run("download", "job_1", "onnx", "--to", str(tmp_path), "--checkpoint", "best", "--json")
+    assert code == 0 and Path(json.loads(out)["path"]).name == "job_1-best.onnx"
+    assert dict(server.requests[-1].url.params) == {"checkpoint": "best", "format": "onnx"}

@@ -36,7 +36,9 @@ def test_a_download_is_whole_and_says_what_it_is(
     row = client.get(f"/jobs/{split.job_id}/checkpoints").json()["data"][-1]
     assert row["id"] == split.ids[0] and row["size_bytes"] == 1000, "the row is about what is stored"
     model = client.get(f"/jobs/{split.job_id}/model/content?checkpoint={split.ids[0]}")
-    assert model.content == content + f'["{split.job_id}", "{split.ids[0]}"]'.encode(), "another file"
+    assert model.content == content + f'["model", "{split.job_id}", "{split.ids[0]}"]'.encode(), (
+        "another file"
+    )
     assert client.get(split.url()).content == content, "that takes the place of none"
     assert len(children.pids) == 2
 
@@ -113,7 +115,7 @@ def test_a_queue_that_is_full_is_told_at_once(
     ("code", "status"),
     [
         ("checkpoint_damaged", 410), ("checkpoint_format_unknown", 503), ("torch_missing", 503),
-        ("download_failed", 503), ("internal_error", 503),
+        ("onnx_missing", 501), ("onnx_unsupported", 422), ("download_failed", 503), ("internal_error", 503),
     ],
 )  # fmt: skip
 def test_what_the_process_reports_is_a_problem(
