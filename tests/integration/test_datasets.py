@@ -15,7 +15,8 @@ from tests.stack import command_line, kill_tree, tree
 
 @pytest.fixture
 def stack(make_stack: Any) -> Any:
-    with make_stack("sqlite") as stack:
+    # Nobody here waits for the end of a lease: who dies on this host is seen to be dead.
+    with make_stack("sqlite", PERDURE_LEASE_SECONDS="600") as stack:
         stack.start_api()
         yield stack
 
