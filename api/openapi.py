@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from api.body import may_be_empty
 from api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -46,11 +47,10 @@ def request_body(model: type[BaseModel], example: Any = None, *, binary: str | N
     media: dict[str, Any] = {"schema": {"$ref": _TEMPLATE.format(model=model.__name__)}}
     if example is not None:
         media["example"] = example
-    is_required = any(field.is_required() for field in model.model_fields.values())
     content = {"application/json": media}
     if binary is not None:
         content[binary] = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": is_required, "content": content}}
+    return {"requestBody": {"required": not may_be_empty(model), "content": content}}
 
 
 def install(app: FastAPI) -> None:

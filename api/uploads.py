@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import IO, Annotated
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.body import body_of
 from api.dependencies import ServicesDep
 from api.problems import Refused
-from models.archives.names import safe_part
-from models.errors import ArchiveInvalid, StorageFailed, UploadTooLarge
+from api.registration import DatasetName, Registration
+from models.errors import StorageFailed, UploadTooLarge
 from models.identifiers import new_id
-from models.job_spec import Name, RelativePath
 from models.settings import Settings
 from models.uploads import incoming_file
 
@@ -30,28 +28,6 @@ IDLE_SECONDS = 30.0
 #: After the first minute a body must have come at least so fast, or its sender only holds a file open.
 PATIENCE_SECONDS = 60.0
 LEAST_BYTES_PER_SECOND = 10_000
-
-
-def _plain_name(name: str) -> str:
-    try:
-        return safe_part(name)
-    except ArchiveInvalid as error:
-        raise ValueError(error.message) from error
-
-
-DatasetName = Annotated[Name, AfterValidator(_plain_name)]
-
-
-class Registration(BaseModel):
-    """A folder that is on the data root already; it stays where it is."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    path: RelativePath = Field(
-        description="Below the data root: `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone.",
-        examples=["flowers4"],
-    )
-    name: DatasetName | None = Field(default=None, description="Need not be unique.")
 
 
 @dataclass(frozen=True)
@@ -82,7 +58,7 @@ async def _submission(
             415,
             "unsupported_media_type",
             "Send a zip archive as the body, with the header Content-Type: application/zip, or JSON that "
-            "names a folder of the data root.",
+            "names a folder of the data root or one of torchvision's datasets.",
         )
     dataset_id = new_id("ds")
     try:

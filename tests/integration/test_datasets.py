@@ -11,6 +11,7 @@ from tests.images import draw_dataset
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
 from tests.stack import command_line, kill_tree, tree
+from tests.torchvision_files import idx_files
 
 
 @pytest.fixture
@@ -73,6 +74,24 @@ def test_an_upload_is_checked_though_its_light_worker_is_killed_and_then_trained
     assert [problem["file"] for problem in failed["problems"]] == ["wave/broken.jpg"]
     refused = stack.http.post("/jobs", json=full_fine_tune(1, dataset={"id": failed["id"]}))
     assert (refused.status_code, refused.json()["code"]) == (422, "dataset_invalid")
+
+
+def test_one_of_torchvisions_own_by_name_and_by_id(stack: Any) -> None:
+    refused = stack.http.post("/jobs", json=full_fine_tune(1, dataset={"builtin": "mnist"}))
+    assert (refused.status_code, refused.json()["code"]) == (422, "dataset_unavailable")
+    idx_files(stack.home / "data/MNIST/raw")
+    stack.start_worker()
+    by_name = stack.submit(full_fine_tune(1, dataset={"builtin": "mnist"}))
+    registered = stack.http.post("/datasets", json={"builtin": "mnist"}).json()
+    stack.start_worker(arguments=["--light"])
+    ready = checked(stack, registered["id"])
+    assert ready["status"] == "ready", ready
+    assert ready["counts"]["val"] == {"0 - zero": 1, "1 - one": 1}
+    by_id = stack.submit(full_fine_tune(1, dataset={"id": ready["id"]}))
+    jobs = [stack.await_status(job_id, "succeeded") for job_id in (by_name, by_id)]
+    assert jobs[0]["weights_sha256"] == jobs[1]["weights_sha256"]
+    assert jobs[0]["dataset"] == jobs[1]["dataset"] and jobs[0]["dataset"]["num_train"] == 4
+    assert not any((stack.home / "data/.uploads/.builtin/.work").iterdir())
 
 
 def examining(pid: int) -> bool:

@@ -36,7 +36,8 @@ def ask(tmp_path: Path) -> Ask:
             file.write_bytes(archive)
         folder = tmp_path / "root/flowers"
         request = {
-            "archive": None if archive is None else str(file), "folder": str(folder), "root": str(folder),
+            "archive": None if archive is None else str(file), "builtin": None,
+            "folder": str(folder), "root": str(folder),
             "max_bytes": 10**9, "storage_url": (tmp_path / "store").as_uri(), "threads": 2,
             "manifest_key": "datasets/ds_1/manifest.json",
         }  # fmt: skip

@@ -125,8 +125,10 @@ def test_content_types(client: TestClient, leftovers: Any, content_type: str | N
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"path": "flowers", "x": 1}, {"path": 3}, {"path": "flowers", "name": "../x"}, []]
-)
+    "body",
+    [{}, {"path": "flowers", "x": 1}, {"path": 3}, {"path": "flowers", "name": "../x"}, [], {"name": "x"},
+     {"path": "flowers", "builtin": "mnist"}, {"builtin": "imagenet"}, {"builtin": "../x"}, {"path": None}],
+)  # fmt: skip
 def test_a_registration_that_cannot_be_meant(
     client: TestClient, leftovers: Any, problem: Callable[..., Any], body: Any
 ) -> None:
@@ -268,7 +270,11 @@ def test_old_files_that_no_row_knows_are_swept(
     (root / "ds_gone/upload.zip").touch()
     (root / "not ours").mkdir()
     (root / uploads.INCOMING / "ds_half.zip").touch()
+    (root / ".builtin/.work/mnist.0").mkdir(parents=True)
+    (root / ".builtin/mnist").mkdir()
     assert uploads.sweep(db, root) == [], "somebody may be about to record them"
     monkeypatch.setattr(uploads, "GRACE_SECONDS", -10.0)
-    assert sorted(uploads.sweep(db, root)) == ["ds_gone", "ds_half.zip"]
-    assert sorted(path.name for path in root.iterdir()) == sorted([uploads.INCOMING, dataset_id, "not ours"])
+    assert sorted(uploads.sweep(db, root)) == ["ds_gone", "ds_half.zip", "mnist.0"]
+    kept = [".builtin", uploads.INCOMING, dataset_id, "not ours"]
+    assert sorted(path.name for path in root.iterdir()) == sorted(kept)
+    assert (root / ".builtin/mnist").is_dir()
