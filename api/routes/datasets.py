@@ -11,6 +11,7 @@ from api.dependencies import AfterDataset, CallerDep, DatasetId, Limit, Services
 from api.idempotency import OnceDep, Reply
 from api.openapi import problems, request_body
 from api.registration import Registration
+from api.upload_form import FORM, FORM_SCHEMA
 from api.uploads import SubmissionDep, Upload
 from api.validation import expect_builtin
 from models import builtin_datasets, dataset_store, uploads
@@ -33,14 +34,17 @@ _log = structlog.get_logger()
         202: {"model": DatasetBody, "description": "The archive was taken; it is being checked."},
         **problems(409, body=True),
     },
-    openapi_extra=request_body(Registration, {"path": "flowers4"}, binary="application/zip"),
+    openapi_extra=request_body(
+        Registration,
+        {"path": "flowers4"},
+        others={"application/zip": {"type": "string", "format": "binary"}, FORM: FORM_SCHEMA},
+    ),
 )
 def create(submission: SubmissionDep, services: ServicesDep, caller: CallerDep, once: OnceDep) -> Response:
-    """Upload a zip of images as the body, or register what need not be sent.
+    """Upload a zip of images, as the body or as the `file` of a form; or register what need not be sent.
 
-    That is a folder of the data root (`path`) or one of torchvision's own datasets (`builtin`).
-
-    `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone, or a CSV of `file,label` beside the files.
+    That is a folder of the data root (`path`) or one of torchvision's own datasets (`builtin`). A zip or a
+    folder holds `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone; a zip also a CSV of labels.
     """
 
     def respond() -> Reply:

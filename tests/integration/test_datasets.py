@@ -1,5 +1,6 @@
 """Datasets through real processes: uploaded, checked by a light worker that is killed, trained on."""
 
+import socket
 import time
 from typing import Any
 
@@ -92,6 +93,23 @@ def test_one_of_torchvisions_own_by_name_and_by_id(stack: Any) -> None:
     assert jobs[0]["weights_sha256"] == jobs[1]["weights_sha256"]
     assert jobs[0]["dataset"] == jobs[1]["dataset"] and jobs[0]["dataset"]["num_train"] == 4
     assert not any((stack.home / "data/.uploads/.builtin/.work").iterdir())
+
+
+def test_a_form_is_taken_and_half_of_one_leaves_nothing(stack: Any) -> None:
+    content = archive(stack)
+    file = ("shapes.zip", content, "application/zip")
+    answer = stack.http.post("/datasets", files={"file": file}, data={"name": "shapes"})
+    assert answer.status_code == 202 and answer.json()["size_bytes"] == len(content)
+    incoming = stack.home / "data/.uploads/.incoming"
+    with socket.create_connection(("127.0.0.1", stack.port)) as sender:
+        sender.sendall(
+            b"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n' + bytes(10_000)
+        )
+        until(lambda: list(incoming.iterdir()), seconds=10, what="the upload to begin")
+    until(lambda: not list(incoming.iterdir()), seconds=10, what="what was cut off to be gone")
+    assert len(stack.rows("/datasets")) == 1
 
 
 def examining(pid: int) -> bool:

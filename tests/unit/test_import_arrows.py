@@ -23,6 +23,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "torchvision": ("worker.training", "worker.zygote"),
     "fastapi": ("api",),
     "starlette": ("api",),
+    "python_multipart": ("api.upload_form",),
     "uvicorn": ("api",),
     "prometheus_client": ("api.routes.prometheus",),
     "celery": ("models.queue", "worker.app", "worker.__main__"),

@@ -1,5 +1,6 @@
 """Uploading, registering, listing, showing and deleting datasets."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_the_uploads_of_others_are_not_reached_by_a_path(
 
 @pytest.mark.parametrize(
     ("content_type", "status"),
-    [("text/plain", 415), ("multipart/form-data; boundary=x", 415), ("application/gzip", 415), (None, 415),
+    [("text/plain", 415), ("multipart/mixed; boundary=x", 415), ("application/gzip", 415), (None, 415),
      ("application/x-zip-compressed", 202), ("Application/ZIP", 202)],
 )  # fmt: skip
 def test_content_types(client: TestClient, leftovers: Any, content_type: str | None, status: int) -> None:
@@ -162,6 +163,15 @@ def test_what_unpacks_to_too_many_bytes_is_refused(
     assert len(archive) < 50_000
     problem(upload(archive), 422, "archive_invalid")
     assert leftovers() == ([], 0)
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_it_comes(
+    client: TestClient, leftovers: Any, problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 100, 100)  # type: ignore[attr-defined]
+    monkeypatch.setattr("api.uploads.shutil.disk_usage", lambda folder: usage)
+    body = problem(client.post("/datasets", content=bytes(101), headers=ZIP), 503, "storage_failed")
+    assert "PERDURE_UPLOADS_ROOT" in body["detail"] and leftovers() == ([], 0)
 
 
 def test_a_full_or_read_only_disk_is_told_as_such(
