@@ -39,7 +39,8 @@ class DatasetBody(Answer):
     status: DatasetStatus
     status_reason: str | None = Field(description="Why it is still being checked, or why it failed.")
     source: Source
-    path: str | None = Field(description="Of a registered folder, below the data root; null for an upload.")
+    path: str | None = Field(description="Of a registered folder, below the data root; else null.")
+    builtin: str | None = Field(description="Which of torchvision's own it is; else null.")
     classes: list[str] | None = Field(description="In the order of a model's outputs; null until checked.")
     counts: dict[str, dict[str, int]] | None = Field(
         description="Images by split (`train` and `val`, or `all` where jobs split it) and class."
@@ -51,7 +52,9 @@ class DatasetBody(Answer):
     problems: list[DatasetProblem] = Field(description="Files that cannot be read, 100 at most.")
     num_problems: int
     error: JobError | None = Field(description="Why it failed.")
-    progress: dict[str, int] | None = Field(description="Files done and in all, while it is being checked.")
+    progress: dict[str, int] | None = Field(
+        description="Files done and in all, while it is being checked; MiB so far and 0, while it is fetched."
+    )
     created_at: datetime
     checked_at: datetime | None
     links: dict[str, str]
@@ -80,6 +83,7 @@ def _body(row: DatasetRow, light_workers: int) -> DatasetBody:
         status_reason=_reason(row, light_workers),
         source=row.source,
         path=row.folder if row.source == Source.PATH else None,
+        builtin=row.folder.rpartition("/")[2] if row.source == Source.BUILTIN else None,
         classes=found.get("classes"),
         counts=found.get("counts"),
         num_images=found.get("num_images"),

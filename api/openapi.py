@@ -1,10 +1,12 @@
 """What FastAPI cannot see by itself: bodies that we parse, and errors that are problems."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from api.body import may_be_empty
 from api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -41,17 +43,20 @@ def problems(*statuses: int, body: bool = False) -> Responses:
     return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in all_of_them}
 
 
-def request_body(model: type[BaseModel], example: Any = None, *, binary: str | None = None) -> dict[str, Any]:
-    """The body of a route, for its ``openapi_extra``; ``binary`` is a media type that is taken as well."""
+def request_body(
+    model: type[BaseModel], example: Any = None, *, others: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The body of a route, for its ``openapi_extra``; ``others``: further media types and their schemas."""
     _bodies.add(model)
     media: dict[str, Any] = {"schema": {"$ref": _TEMPLATE.format(model=model.__name__)}}
     if example is not None:
         media["example"] = example
-    is_required = any(field.is_required() for field in model.model_fields.values())
-    content = {"application/json": media}
-    if binary is not None:
-        content[binary] = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": is_required, "content": content}}
+    content = {"application/json": media, **_media(others or {})}
+    return {"requestBody": {"required": not may_be_empty(model), "content": content}}
+
+
+def _media(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {kind: {"schema": schema} for kind, schema in schemas.items()}
 
 
 def install(app: FastAPI) -> None:

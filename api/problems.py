@@ -47,6 +47,7 @@ STATUS_OF: dict[type[errors.PerdureError], int] = {
     errors.DatasetInUse: 409,
     errors.ArchiveInvalid: 422,
     errors.UploadTooLarge: 413,
+    errors.DatasetUnavailable: 422,
     errors.WeightsUnavailable: 422,
     errors.WeightsInvalid: 422,
     errors.StorageFailed: 503,

@@ -6,10 +6,17 @@ from typing import TypeVar
 from api.dataset_layout import Layout, below_data_root
 from api.known_layouts import KnownLayouts
 from api.problems import Refused, field_error
-from models import dataset_store
+from models import builtin_datasets, dataset_store
 from models.catalogue import Architecture, architecture, resolve_weights, weights_present
 from models.database import Database
-from models.errors import DatasetNotReady, PerdureError, SpecInvalid, WeightsInvalid, WeightsUnavailable
+from models.errors import (
+    DatasetNotReady,
+    DatasetUnavailable,
+    PerdureError,
+    SpecInvalid,
+    WeightsInvalid,
+    WeightsUnavailable,
+)
 from models.job_spec import MAX_BATCH_BYTES, DatasetSpec, JobSpec, ModelSpec, WeightsFile
 from models.settings import Settings
 
@@ -31,7 +38,7 @@ def checked(spec: JobSpec, settings: Settings, db: Database, tenant_id: str) -> 
     found: list[PerdureError] = []
     warnings: list[str] = []
     model = _gather(found, lambda: _model(spec, settings, warnings))
-    layout = _gather(found, lambda: _layout(spec.dataset, settings, db, tenant_id))
+    layout = _gather(found, lambda: _layout(spec.dataset, settings, db, tenant_id, warnings))
     lasting = [error for error in found if not isinstance(error, DatasetNotReady)]
     if found:
         raise _all_of(lasting) if lasting else found[0]
@@ -40,9 +47,26 @@ def checked(spec: JobSpec, settings: Settings, db: Database, tenant_id: str) -> 
     return spec.model_copy(update={"model": model}), warnings
 
 
-def _layout(dataset: DatasetSpec, settings: Settings, db: Database, tenant_id: str) -> Layout:
+def expect_builtin(name: str, settings: Settings, field: str) -> bool:
+    """Whether it is here; raises DatasetUnavailable where it is not, and nobody may fetch it."""
+    is_here = builtin_datasets.is_present(name, settings.data_folder, settings.uploads_folder)
+    if not is_here and not settings.downloads:
+        raise DatasetUnavailable(builtin_datasets.missing(name), field=field)
+    return is_here
+
+
+def _layout(
+    dataset: DatasetSpec, settings: Settings, db: Database, tenant_id: str, warnings: list[str]
+) -> Layout | None:
+    """What can be told of it beforehand."""
     if dataset.path is not None:
         return _layouts.look_at(settings.data_folder, dataset.path, uploads=settings.uploads_folder)
+    if dataset.builtin is not None:
+        if not expect_builtin(dataset.builtin, settings, "dataset.builtin"):
+            warnings.append(
+                f"{dataset.builtin} is not here yet; the worker that takes the job will fetch it."
+            )
+        return None
     row = dataset_store.usable_dataset(db, str(dataset.id), tenant_id)
     counts = {side: sum(of_class.values()) for side, of_class in row.found["counts"].items()}
     return Layout(row.found["classes"], counts.get("all") or counts["train"], counts.get("val"), True)

@@ -12,6 +12,7 @@ class DatasetStatus(StrEnum):
 class Source(StrEnum):
     UPLOAD = "upload"  #: an archive that was sent here; its files are ours, and go with it
     PATH = "path"  #: a folder below the data root, which stays as it is
+    BUILTIN = "builtin"  #: one of torchvision's, whose files all tenants share
 
 
 #: What light workers are in the table of workers and in the names of queues, beside `cpu` and `cuda`.

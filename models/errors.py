@@ -232,6 +232,12 @@ class DatasetChanged(TrainingError):
     code = "dataset_changed"
 
 
+class DatasetUnavailable(TrainingError):
+    """The dataset is not on this machine and could not be fetched."""
+
+    code = "dataset_unavailable"
+
+
 class WeightsUnavailable(TrainingError):
     """The pretrained weights are not on this machine and could not be fetched."""
 

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from models.builtin_datasets import BuiltinName
+
 #: Decoded images of one batch in float32, with activations a multiple of that: beyond it no device fits.
 MAX_BATCH_BYTES = 16 * 2**30
 #: Pairs that a job may carry.
@@ -48,7 +50,7 @@ class Part(BaseModel):
 
 
 class DatasetSpec(Part):
-    """Where the images are: exactly one of a registered dataset and a folder below the data root."""
+    """Where the images are: exactly one of a registered dataset, a folder, and one of torchvision's own."""
 
     id: DatasetId | None = Field(default=None, description="Of a dataset that is ready.")
     path: RelativePath | None = Field(
@@ -57,15 +59,19 @@ class DatasetSpec(Part):
         examples=["flowers4"],
     )
 
+    builtin: BuiltinName | None = Field(
+        default=None, description="One of torchvision's own datasets.", examples=["cifar10"]
+    )
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.id is None) == (self.path is None):
-            raise ValueError("say where the images are: exactly one of `id` and `path`")
+        if [self.id, self.path, self.builtin].count(None) != 2:
+            raise ValueError("say where the images are: exactly one of `id`, `path` and `builtin`")
         return self
 
     @model_serializer(mode="wrap")
     def _what_was_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Readers find the one that counts, and specs of before `id` stay as they were."""
+        """Readers find the one that counts, and specs of before the others stay as they were."""
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 

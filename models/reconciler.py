@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from models import job_store
+from models import dataset_store, job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable
 from models.host import boot_time_clock
@@ -48,6 +48,8 @@ class Reconciler:
             if boot_time_clock() >= self._patient_until:
                 for job_id in job_store.expire_lost_leases(self._db, lease):
                     _log.info("lease.expired", job_id=job_id)
+                for dataset_id in dataset_store.release_dead_checks(self._db):
+                    _log.info("check.released", dataset_id=dataset_id)
             for device_class in job_store.claimable_classes(self._db):
                 self._on_claimable(device_class)
         except DatabaseUnavailable as error:

@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from models import dataset_store
+from models import builtin_datasets, dataset_store
 from models.database import Database
 
 ARCHIVE = "upload.zip"
@@ -52,7 +52,9 @@ def remove(uploads: Path, dataset_id: str) -> None:
 def sweep(db: Database, uploads: Path) -> list[str]:
     """Remove what is old and has no row; the names of what was removed. Raises DatabaseUnavailable."""
     old_before = time.time() - GRACE_SECONDS
-    garbage = [path for path in _entries(uploads / INCOMING) if _changed_at(path) < old_before]
+    fetching = uploads / builtin_datasets.FOLDER / builtin_datasets.WORK
+    begun = [*_entries(uploads / INCOMING), *_entries(fetching)]
+    garbage = [path for path in begun if _changed_at(path) < old_before]
     old = [path for path in _entries(uploads) if path.name != INCOMING and _changed_at(path) < old_before]
     for start in range(0, len(old), 500):
         some = old[start : start + 500]

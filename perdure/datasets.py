@@ -50,6 +50,11 @@ class Datasets:
         body = {"path": path} if name is None else {"path": path, "name": name}
         return Dataset.model_validate(self._transport.post("/datasets", body))
 
+    def builtin(self, which: str, *, name: str | None = None) -> Dataset:
+        """Register one of torchvision's own datasets (``cifar10``); the server fetches it where it has to."""
+        body = {"builtin": which} if name is None else {"builtin": which, "name": name}
+        return Dataset.model_validate(self._transport.post("/datasets", body))
+
     def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
         """Datasets, newest first; at most ``limit`` of them (all, if it is None)."""
         after: str | int | None = None

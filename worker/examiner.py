@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from models import dataset_store, uploads
+from models import builtin_datasets, dataset_store, uploads
 from models.database import Database
 from models.dataset_state import Source
 from models.dataset_store import Check
@@ -171,16 +171,25 @@ class Examiner:
 
     def _request(self, check: Check) -> dict[str, Any]:
         dataset, below = check.dataset, self._settings.uploads_folder
-        is_upload = dataset.source == Source.UPLOAD
-        root = below if is_upload else self._settings.data_folder
+        is_ours = dataset.source != Source.PATH
+        root = below if is_ours else self._settings.data_folder
         return {
-            "archive": str(below / dataset.id / uploads.ARCHIVE) if is_upload else None,
+            "archive": str(below / dataset.id / uploads.ARCHIVE) if dataset.source == Source.UPLOAD else None,
+            "builtin": self._builtin(check) if dataset.source == Source.BUILTIN else None,
             "folder": str(root / self._folder(check)),
-            "root": str(root / self._folder(check) if is_upload else root),
+            "root": str(root / self._folder(check) if is_ours else root),
             "max_bytes": self._settings.max_upload_bytes,
             "storage_url": self._settings.storage_url,
             "manifest_key": self._manifest_key(check),
             "threads": THREADS,
+        }
+
+    def _builtin(self, check: Check) -> dict[str, Any]:
+        return {
+            "name": Path(str(check.dataset.folder)).name,
+            "builtins": str(self._settings.uploads_folder / builtin_datasets.FOLDER),
+            "data_root": str(self._settings.data_folder),
+            "downloads": self._settings.downloads,
         }
 
     @staticmethod

@@ -78,6 +78,7 @@ class Task:
     store_patience_seconds: float  #: so long a checkpoint store that refuses is asked again
     seconds_between_failures: float  #: what the fleet has seen on average; decides how often to save
     dataset: DatasetRef | None = None  #: of a spec that names it by id; None also when it was deleted
+    builtins_dir: str = ""  #: where torchvision's own datasets are, or are put
 
 
 @dataclass(frozen=True)

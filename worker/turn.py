@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from models import builtin_datasets
 from models.dataset_state import Source
 from models.dataset_store import ReadyDataset
 from models.job_spec import JobSpec
@@ -64,14 +65,15 @@ class Turn:
             store_patience_seconds=settings.store_patience_seconds,
             seconds_between_failures=seconds_between_failures,
             dataset=None if dataset is None else _dataset(dataset, settings),
+            builtins_dir=str(settings.uploads_folder / builtin_datasets.FOLDER),
         )
 
 
 def _dataset(dataset: ReadyDataset, settings: Settings) -> DatasetRef:
-    is_upload = dataset.source is Source.UPLOAD
-    root = settings.uploads_folder if is_upload else settings.data_folder
+    is_ours = dataset.source is not Source.PATH
+    root = settings.uploads_folder if is_ours else settings.data_folder
     folder = root / dataset.folder
-    return DatasetRef(str(folder), str(folder if is_upload else root), dataset.manifest_path, dataset.digest)
+    return DatasetRef(str(folder), str(folder if is_ours else root), dataset.manifest_path, dataset.digest)
 
 
 def _reference(row: JobRow) -> CheckpointRef:

@@ -10,8 +10,11 @@ from api.dataset_layout import look_at
 from api.dependencies import AfterDataset, CallerDep, DatasetId, Limit, Services, ServicesDep
 from api.idempotency import OnceDep, Reply
 from api.openapi import problems, request_body
-from api.uploads import Registration, SubmissionDep, Upload
-from models import dataset_store, uploads
+from api.registration import Registration
+from api.upload_form import FORM, FORM_SCHEMA
+from api.uploads import SubmissionDep, Upload
+from api.validation import expect_builtin
+from models import builtin_datasets, dataset_store, uploads
 from models.archives import expect_images, opened
 from models.dataset_state import LIGHT, Source
 from models.dataset_store.records import DatasetRow
@@ -27,16 +30,21 @@ _log = structlog.get_logger()
     status_code=202,
     response_model=DatasetBody,
     responses={
-        201: {"model": DatasetBody, "description": "The folder is registered; it is being checked."},
+        201: {"model": DatasetBody, "description": "It is registered, and is being checked."},
         202: {"model": DatasetBody, "description": "The archive was taken; it is being checked."},
         **problems(409, body=True),
     },
-    openapi_extra=request_body(Registration, {"path": "flowers4"}, binary="application/zip"),
+    openapi_extra=request_body(
+        Registration,
+        {"path": "flowers4"},
+        others={"application/zip": {"type": "string", "format": "binary"}, FORM: FORM_SCHEMA},
+    ),
 )
 def create(submission: SubmissionDep, services: ServicesDep, caller: CallerDep, once: OnceDep) -> Response:
-    """Upload a zip of images as the body, or register a folder of the data root.
+    """Upload a zip of images, as the body or as the `file` of a form; or register what need not be sent.
 
-    `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone, or a CSV of `file,label` beside the files.
+    That is a folder of the data root (`path`) or one of torchvision's own datasets (`builtin`). A zip or a
+    folder holds `train/<class>/*` and `val/<class>/*`, or `<class>/*` alone; a zip also a CSV of labels.
     """
 
     def respond() -> Reply:
@@ -70,7 +78,7 @@ def show(dataset_id: DatasetId, services: ServicesDep, caller: CallerDep) -> Dat
 
 @router.delete("/datasets/{dataset_id}", status_code=204, responses=problems(403, 404, 409))
 def delete(dataset_id: DatasetId, services: ServicesDep, caller: CallerDep) -> Response:
-    """Forget a dataset. An upload's files are removed; a registered folder stays as it is."""
+    """Forget a dataset. An upload's files are removed; what was registered stays as it is."""
     row = dataset_store.delete_dataset(services.db, dataset_id, caller.tenant_id)
     # The row is gone first: whatever is left behind by a crash here is garbage, and is swept.
     if row.source == Source.UPLOAD:
@@ -96,13 +104,18 @@ def _take(services: Services, upload: Upload, tenant_id: str) -> DatasetRow:
 
 
 def _register(services: Services, registration: Registration, tenant_id: str) -> DatasetRow:
-    """Raises SpecInvalid, DatasetInvalid."""
+    """Raises SpecInvalid, DatasetInvalid, DatasetUnavailable."""
     settings = services.settings
-    try:
-        look_at(settings.data_folder, registration.path, uploads=settings.uploads_folder)
-    except (SpecInvalid, DatasetInvalid) as error:
-        raise type(error)(error.message, field="path") from error
+    if registration.builtin is not None:
+        expect_builtin(registration.builtin, settings, "builtin")
+        source, folder = Source.BUILTIN, builtin_datasets.folder_of(registration.builtin)
+    else:
+        source, folder = Source.PATH, str(registration.path)
+        try:
+            look_at(settings.data_folder, folder, uploads=settings.uploads_folder)
+        except (SpecInvalid, DatasetInvalid) as error:
+            raise type(error)(error.message, field="path") from error
     return dataset_store.create_dataset(
-        services.db, new_id("ds"), Source.PATH, name=registration.name, folder=registration.path,
-        size_bytes=None, tenant_id=tenant_id,
+        services.db, new_id("ds"), source, name=registration.name, folder=folder, size_bytes=None,
+        tenant_id=tenant_id,
     )  # fmt: skip

@@ -4,6 +4,10 @@ from models.errors import ArchiveInvalid
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 89_478_485  #: Pillow's own line between a large image and a decompression bomb
+#: Longer side to shorter. The shorter one is resized to what the network wants, and so the longer one grows
+#: with this ratio. At 32, the largest image at the largest `image_size` (2048) takes 1.5 GB on its way, as
+#: much as decoding may; and of a longer strip validation, which sees the square in its middle, sees nothing.
+MAX_ASPECT_RATIO = 32
 #: So many bytes of a file are enough to judge it by.
 HEAD_BYTES = 32
 

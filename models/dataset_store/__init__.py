@@ -11,6 +11,7 @@ from models.dataset_store.checks import (
     fail_check,
     finish_check,
     release_check,
+    release_dead_checks,
     renew_check,
 )
 from models.dataset_store.records import (
@@ -41,6 +42,7 @@ __all__ = [
     "ready_dataset",
     "recorded_ids",
     "release_check",
+    "release_dead_checks",
     "renew_check",
     "require_ready",
     "usable_dataset",

@@ -10,7 +10,8 @@ from models.database import Database
 from models.dataset_state import DatasetStatus
 from models.dataset_store.records import DatasetRow
 from models.errors import CheckFailed, LeaseLost
-from models.host import Owner, boot_id
+from models.host import Owner, ProcessId, boot_id, pid_namespace
+from models.tables import workers
 from models.tables.datasets import datasets
 
 #: A dataset whose check came to nothing so often is held to be what breaks it.
@@ -118,11 +119,40 @@ def abandon_check(db: Database, check: Check, trouble: str) -> None:
     _write(db, check, trouble=storable(trouble))
 
 
+def release_dead_checks(db: Database) -> list[str]:
+    """Give back at once what light workers held that are found dead on this host; the datasets' ids.
+
+    The try stays spent, since what was checked may be what killed them. Safe to run everywhere at once.
+    """
+    # By the row that the worker registered itself with; until then there is still the lease.
+    held = (
+        select(datasets.c.id, datasets.c.attempt, workers.c.pid, workers.c.process_started_at)
+        .join_from(datasets, workers, workers.c.id == datasets.c.worker_id)
+        .where(
+            datasets.c.status == DatasetStatus.CHECKING,
+            workers.c.boot_id == boot_id(),
+            workers.c.pid_namespace == pid_namespace(),
+        )
+        .order_by(datasets.c.id)
+    )
+    with db.reading() as tx:
+        neighbours = tx.execute(held).all()
+    dead = [row for row in neighbours if not ProcessId(row.pid, row.process_started_at).is_alive()]
+    released = []
+    for row in dead:
+        with db.writing() as tx:
+            still = and_(datasets.c.id == row.id, datasets.c.attempt == row.attempt, *_HELD)
+            if tx.execute(update(datasets).where(still).values(**_NO_LEASE)).rowcount:
+                released.append(str(row.id))
+    return released
+
+
 def is_claimable(db: Database) -> ColumnElement[bool]:
     """True for datasets that a light worker would take, or give up."""
     return _is_free(db)
 
 
+_HELD = (datasets.c.status == DatasetStatus.CHECKING, datasets.c.worker_id.is_not(None))
 _NO_LEASE: dict[str, Any] = {"worker_id": None, "owner_boot_id": None, "lease_expires_at": None}
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from models.database import Database
+from models.dataset_state import DatasetStatus, Source
 from models.errors import QuotaExceeded
 from models.job_state import JobStatus
-from models.tables import checkpoints, jobs
+from models.tables import checkpoints, datasets, jobs
 
 
 def expect_room_in_queue(tx: Connection, db: Database, tenant_id: str, max_queued: int | None) -> None:
@@ -29,7 +30,11 @@ def expect_room_in_queue(tx: Connection, db: Database, tenant_id: str, max_queue
 
 
 def stored_bytes(db: Database, tenant_id: str) -> int:
-    """Of the checkpoints that the tenant's jobs keep; its cost grows with their number."""
+    """Of the checkpoints that the tenant's jobs keep, and of its uploads; its cost grows with their number.
+
+    A folder that was registered is no work of ours, torchvision's datasets are shared, and of an upload that
+    failed nothing is kept.
+    """
     kept = checkpoints.join(jobs, jobs.c.id == checkpoints.c.job_id)
     is_kept = (jobs.c.tenant_id == tenant_id) & (checkpoints.c.status != "pruned")
     # Layers that a job freezes are one file for all its checkpoints.
@@ -40,6 +45,11 @@ def stored_bytes(db: Database, tenant_id: str) -> int:
         .group_by(checkpoints.c.frozen_path)
     )
     own = select(func.coalesce(func.sum(checkpoints.c.size_bytes), 0)).select_from(kept).where(is_kept)
+    of_shared = select(func.coalesce(func.sum(shared.subquery().c.size_bytes), 0))
+    uploaded = select(func.coalesce(func.sum(datasets.c.size_bytes), 0)).where(
+        datasets.c.tenant_id == tenant_id,
+        datasets.c.source == Source.UPLOAD,
+        datasets.c.status != DatasetStatus.FAILED,
+    )
     with db.reading() as tx:
-        of_shared = select(func.coalesce(func.sum(shared.subquery().c.size_bytes), 0))
-        return int(tx.execute(own).scalar_one()) + int(tx.execute(of_shared).scalar_one())
+        return sum(int(tx.execute(part).scalar_one()) for part in (own, of_shared, uploaded))

@@ -12,7 +12,8 @@ datasets = Table(
     Column("tenant_id", Id, nullable=False, server_default="default"),
     Column("name", String(200)),
     Column("source", String(16), nullable=False),
-    # Below the data root for a path; below the uploads for an upload, named by the attempt that unpacked it
+    # Below the data root for a path; else below the uploads: named by the attempt that unpacked it, or, for
+    # one of torchvision's, by its name
     Column("folder", String(1024)),
     Column("size_bytes", BigInteger),  # of the archive that was sent, of a path's files once they are counted
     Column("status", String(16), nullable=False),

@@ -1,4 +1,4 @@
-"""datasets upload, register, list, show, delete."""
+"""datasets upload, register, builtin, list, show, delete."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +50,18 @@ def register(
         _finish(client, client.datasets.register(path, name=name), wait=wait, as_json=as_json)
 
 
+@app.command()
+def builtin(
+    which: Annotated[str, typer.Argument(help="One of torchvision's own: cifar10, …", show_default=False)],
+    name: Name = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Register one of torchvision's own datasets; the server fetches it where it has to."""
+    with connect() as client:
+        _finish(client, client.datasets.builtin(which, name=name), wait=wait, as_json=as_json)
+
+
 @app.command("list")
 def list_datasets(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20, as_json: AsJson = False
@@ -68,7 +80,7 @@ def list_datasets(
                 t.plain(row.id),
                 t.plain(row.name or "–"),
                 _status(row),
-                t.plain(row.path or row.source or "–"),
+                t.plain(row.path or row.builtin or row.source or "–"),
                 str(len(row.classes)) if row.classes else "–",
                 str(row.num_images or "–"),
                 t.size(row.size_bytes),
@@ -88,7 +100,7 @@ def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
 
 @app.command()
 def delete(dataset_id: DatasetId, as_json: AsJson = False) -> None:
-    """Forget a dataset; the files of an upload are removed, a registered folder stays."""
+    """Forget a dataset; the files of an upload are removed, what was registered stays."""
     with connect() as client:
         client.datasets.delete(dataset_id)
     if as_json:

@@ -32,8 +32,8 @@ def submit(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A folder below the server's data root (flowers), a dataset's id (ds_…), or a local folder "
-            "or zip to upload (./flowers).",
+            help="A folder below the server's data root (flowers), a dataset's id (ds_…), one of "
+            "torchvision's (builtin:cifar10), or a local folder or zip to upload (./flowers).",
             show_default=False,
         ),
     ] = None,
@@ -160,6 +160,8 @@ def _dataset(client: "Perdure", data: str, *, dry_run: bool, quiet: bool) -> dic
     """What the server is to train on; what it does not have yet is sent to it."""
     if data.startswith("ds_"):
         return {"id": data}
+    if data.startswith("builtin:"):
+        return {"builtin": data.removeprefix("builtin:")}
     if not data.startswith((".", "/", "~")):
         return {"path": data}
     local = Path(data).expanduser().resolve()

@@ -59,8 +59,9 @@ class Dataset(Answer):
     name: str | None = None
     status: str  #: checking, ready or failed
     status_reason: str | None = None
-    source: str | None = None  #: upload or path
+    source: str | None = None  #: upload, path or builtin
     path: str | None = None
+    builtin: str | None = None  #: which of torchvision's own it is
     classes: list[str] | None = None
     counts: dict[str, dict[str, int]] | None = None  #: images by split and class
     num_images: int | None = None

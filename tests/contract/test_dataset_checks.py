@@ -1,5 +1,8 @@
 """The check of a dataset: claimed by one, fenced, begun again when it is lost, given up at last."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,10 +13,12 @@ from models import dataset_store, job_store
 from models.dataset_state import DatasetStatus, Source
 from models.dataset_store.checks import MAX_TRIES
 from models.errors import DatasetInUse, DatasetInvalid, DatasetNotReady, LeaseLost, NotFound, SpecInvalid
+from models.host import Owner, ProcessId, boot_id, pid_namespace
 from models.identifiers import new_id
 from models.job_state import EndCause
 from models.tables.datasets import datasets
 from tests.contract.world import LEASE, World, at_once, owner
+from tests.servers.waiting import until
 
 FOUND: dict[str, Any] = {"classes": ["a", "b"], "counts": {"all": {"a": 2, "b": 2}}, "problems": []}
 
@@ -92,6 +97,45 @@ def test_a_renewal_keeps_it(world: World) -> None:
     assert claim(world, "wrk_2") is None
     row = dataset_store.get_dataset(world.db, dataset_id)
     assert (row.files_done, row.files_total) == (3, 7)
+
+
+def claimed_here(world: World, process: ProcessId, namespace: str = "") -> dataset_store.Check:
+    """By a light worker that has registered itself as a process of this host."""
+    who = Owner(f"wrk_{process.pid}", "here", boot_id(), namespace or pid_namespace(), process)
+    job_store.register_worker(world.db, who, device="light", slot="light", threads=1, version="0")
+    check = dataset_store.claim_check(world.db, who, lease_seconds=3600.0)
+    assert check is not None, "nothing waits"
+    return check
+
+
+def test_what_a_worker_held_that_died_on_this_host_is_free_at_once(world: World) -> None:
+    dataset_id = register(world)
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
+    before = claimed_here(world, ProcessId.of(process.pid))
+    assert dataset_store.release_dead_checks(world.db) == [], "it lives"
+    process.kill()
+    until(
+        lambda: dataset_store.release_dead_checks(world.db) == [dataset_id],
+        what="the death to be noticed", seconds=5,
+    )  # fmt: skip
+    process.communicate()
+    assert dataset_store.release_dead_checks(world.db) == []
+    with pytest.raises(LeaseLost):
+        finish(world, before)
+    after = claimed(world, "wrk_2")
+    assert (after.attempt, after.dataset.tries) == (2, 2), "what was checked may be what killed it"
+
+
+def test_who_cannot_be_seen_from_here_is_not_held_for_dead(world: World) -> None:
+    register(world)
+    claimed_here(world, ProcessId(2**22 + 1, 1.0), namespace="pid:[0]")
+    register(world)
+    claimed_here(world, ProcessId.of(os.getpid()))
+    register(world)
+    assert dataset_store.claim_check(world.db, owner("wrk_unregistered"), LEASE) is not None
+    assert dataset_store.release_dead_checks(world.db) == []
 
 
 def test_one_that_stops_in_order_spends_nothing(world: World) -> None:

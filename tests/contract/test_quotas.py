@@ -2,10 +2,12 @@
 
 import pytest
 
-from models import job_store
+from models import dataset_store, job_store
+from models.dataset_state import Source
 from models.errors import QuotaExceeded
+from models.identifiers import new_id
 from models.job_store.submission import Created
-from tests.contract.world import World, at_once, spec
+from tests.contract.world import LEASE, World, at_once, owner, spec
 
 
 def submit(world: World, tenant: str = "acme", max_queued: int | None = 3, key: str | None = None) -> Created:
@@ -59,3 +61,32 @@ def test_stored_bytes_are_those_of_the_files_that_are_kept(world: World) -> None
     assert len(kept) < 5
     assert job_store.stored_bytes(world.db, "default") == 1000 * len(kept) + 50
     assert job_store.stored_bytes(world.db, "other") == 0
+
+
+def test_stored_bytes_are_also_those_of_uploads(world: World) -> None:
+    def dataset(source: Source, size_bytes: int | None, tenant: str = "acme") -> None:
+        folder = None if source is Source.UPLOAD else "flowers4"
+        dataset_store.create_dataset(
+            world.db, new_id("ds"), source, name=None, folder=folder, size_bytes=size_bytes, tenant_id=tenant
+        )
+
+    def check() -> dataset_store.Check:
+        found = dataset_store.claim_check(world.db, owner(), LEASE)
+        assert found is not None
+        return found
+
+    dataset(Source.UPLOAD, 1000)
+    dataset(Source.UPLOAD, 10)
+    dataset(Source.UPLOAD, 10**12, tenant="other")
+    for source in (Source.PATH, Source.BUILTIN):
+        dataset(source, 5)
+    assert job_store.stored_bytes(world.db, "acme") == 1010
+    dataset_store.fail_check(world.db, check(), "dataset_invalid", "One class.", None)
+    assert job_store.stored_bytes(world.db, "acme") == 10, "its files are gone"
+    ready = check()
+    dataset_store.finish_check(
+        world.db, ready, folder="f", found={}, digest="ab" * 32, manifest_path="m", size_bytes=70
+    )
+    assert job_store.stored_bytes(world.db, "acme") == 70, "unpacked it has another size"
+    dataset_store.delete_dataset(world.db, ready.dataset.id, "acme")
+    assert job_store.stored_bytes(world.db, "acme") == 0

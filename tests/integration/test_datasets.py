@@ -1,5 +1,6 @@
 """Datasets through real processes: uploaded, checked by a light worker that is killed, trained on."""
 
+import socket
 import time
 from typing import Any
 
@@ -11,11 +12,13 @@ from tests.images import draw_dataset
 from tests.servers.waiting import until
 from tests.specs import full_fine_tune
 from tests.stack import command_line, kill_tree, tree
+from tests.torchvision_files import idx_files
 
 
 @pytest.fixture
 def stack(make_stack: Any) -> Any:
-    with make_stack("sqlite") as stack:
+    # Nobody here waits for the end of a lease: who dies on this host is seen to be dead.
+    with make_stack("sqlite", PERDURE_LEASE_SECONDS="600") as stack:
         stack.start_api()
         yield stack
 
@@ -72,6 +75,41 @@ def test_an_upload_is_checked_though_its_light_worker_is_killed_and_then_trained
     assert [problem["file"] for problem in failed["problems"]] == ["wave/broken.jpg"]
     refused = stack.http.post("/jobs", json=full_fine_tune(1, dataset={"id": failed["id"]}))
     assert (refused.status_code, refused.json()["code"]) == (422, "dataset_invalid")
+
+
+def test_one_of_torchvisions_own_by_name_and_by_id(stack: Any) -> None:
+    refused = stack.http.post("/jobs", json=full_fine_tune(1, dataset={"builtin": "mnist"}))
+    assert (refused.status_code, refused.json()["code"]) == (422, "dataset_unavailable")
+    idx_files(stack.home / "data/MNIST/raw")
+    stack.start_worker()
+    by_name = stack.submit(full_fine_tune(1, dataset={"builtin": "mnist"}))
+    registered = stack.http.post("/datasets", json={"builtin": "mnist"}).json()
+    stack.start_worker(arguments=["--light"])
+    ready = checked(stack, registered["id"])
+    assert ready["status"] == "ready", ready
+    assert ready["counts"]["val"] == {"0 - zero": 1, "1 - one": 1}
+    by_id = stack.submit(full_fine_tune(1, dataset={"id": ready["id"]}))
+    jobs = [stack.await_status(job_id, "succeeded") for job_id in (by_name, by_id)]
+    assert jobs[0]["weights_sha256"] == jobs[1]["weights_sha256"]
+    assert jobs[0]["dataset"] == jobs[1]["dataset"] and jobs[0]["dataset"]["num_train"] == 4
+    assert not any((stack.home / "data/.uploads/.builtin/.work").iterdir())
+
+
+def test_a_form_is_taken_and_half_of_one_leaves_nothing(stack: Any) -> None:
+    content = archive(stack)
+    file = ("shapes.zip", content, "application/zip")
+    answer = stack.http.post("/datasets", files={"file": file}, data={"name": "shapes"})
+    assert answer.status_code == 202 and answer.json()["size_bytes"] == len(content)
+    incoming = stack.home / "data/.uploads/.incoming"
+    with socket.create_connection(("127.0.0.1", stack.port)) as sender:
+        sender.sendall(
+            b"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n' + bytes(10_000)
+        )
+        until(lambda: list(incoming.iterdir()), seconds=10, what="the upload to begin")
+    until(lambda: not list(incoming.iterdir()), seconds=10, what="what was cut off to be gone")
+    assert len(stack.rows("/datasets")) == 1
 
 
 def examining(pid: int) -> bool:

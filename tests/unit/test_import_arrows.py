@@ -23,6 +23,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "torchvision": ("worker.training", "worker.zygote"),
     "fastapi": ("api",),
     "starlette": ("api",),
+    "python_multipart": ("api.upload_form",),
     "uvicorn": ("api",),
     "prometheus_client": ("api.routes.prometheus",),
     "celery": ("models.queue", "worker.app", "worker.__main__"),
@@ -40,8 +41,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "worker": ("models",),
     "worker.zygote": ("worker.process_guard", "worker.training", "worker.wire"),
     "worker.training": (
-        "models.archives", "models.errors", "models.job_spec", "models.storage", "worker.messages",
-        "worker.process_guard", "worker.wire",
+        "models.archives", "models.builtin_datasets", "models.errors", "models.job_spec", "models.storage",
+        "worker.messages", "worker.process_guard", "worker.wire",
     ),
     "worker.training.catalogue_source": ("models.catalogue", "worker.training"),
     "perdure": (),

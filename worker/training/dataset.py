@@ -8,6 +8,7 @@ from models.job_spec import JobSpec
 from models.storage import Storage
 from worker.messages import DatasetChecked, Task
 from worker.training import dataset_check
+from worker.training.builtin import ensure
 from worker.training.dataset_check import OnFiles
 from worker.training.manifest import Manifest
 from worker.training.patience import persistently
@@ -27,7 +28,7 @@ def prepare_dataset(task: Task, spec: JobSpec, storage: Storage, session: Sessio
         session.boundary()
         session.progress("dataset", done, total)
 
-    folder, root = _place(task, spec)
+    folder, root = _place(task, spec, on_files)
     known = None
     if (path := task.manifest_path) is not None:
         known = persistently(session, task.store_patience_seconds, lambda: Manifest.read(storage, path))
@@ -81,8 +82,14 @@ def _as_registered(
     return checked
 
 
-def _place(task: Task, spec: JobSpec) -> tuple[Path, Path]:
+def _place(task: Task, spec: JobSpec, on_files: OnFiles) -> tuple[Path, Path]:
     """The dataset's folder, and the one that no link in it may lead out of."""
+    if spec.dataset.builtin is not None:
+        builtins, data_root = Path(task.builtins_dir), Path(task.data_root)
+        folder = ensure(
+            spec.dataset.builtin, builtins, data_root, downloads=task.downloads, on_files=on_files
+        )
+        return folder, folder
     if spec.dataset.path is None:
         if task.dataset is None:
             raise DatasetChanged(

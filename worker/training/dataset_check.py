@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 
-from models.archives.images import SUFFIXES
+from models.archives.images import MAX_ASPECT_RATIO, SUFFIXES
 from models.errors import DatasetChanged, DatasetInvalid
 from worker.training.images import MAX_FILE_BYTES, decode
 from worker.training.manifest import NAMED_AT_MOST, Manifest, ManifestFile, Split, hash_file
@@ -226,7 +226,7 @@ def examine(folder: Path, listed: list[ListedFile], threads: int, on_files: OnFi
             return Examined(file, "", 0, 0, error.strerror or str(error))
         except ValueError as error:
             return Examined(file, "", 0, 0, str(error))
-        return Examined(file, sha256(content).hexdigest(), *image.size, None)
+        return Examined(file, sha256(content).hexdigest(), *image.size, _too_elongated(*image.size))
 
     # Threads, since hashing and decoding release the interpreter's lock.
     pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="dataset")
@@ -238,9 +238,16 @@ def examine(folder: Path, listed: list[ListedFile], threads: int, on_files: OnFi
         pool.shutdown(cancel_futures=True)
 
 
+def _too_elongated(width: int, height: int) -> str | None:
+    # Here and not where images are decoded: what a job began with it also goes on with.
+    if max(width, height) <= MAX_ASPECT_RATIO * min(width, height):
+        return None
+    return f"{width} × {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other; crop it"
+
+
 def unreadable(problems: list[str], num_files: int) -> str:
     """The sentence that names them."""
-    return f"{len(problems)} of {num_files} files cannot be read: {_enumerate(problems)}."
+    return f"{len(problems)} of {num_files} files cannot be used: {_enumerate(problems)}."
 
 
 def _enumerate(problems: list[str]) -> str:

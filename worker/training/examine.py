@@ -1,9 +1,10 @@
 """The check of one registered dataset: ``python -m worker.training.examine``, started by a light worker.
 
 A process of its own, so that the light worker stays without torch, and lives on whatever an image does to
-its decoder. The request is one JSON object on stdin: ``parent_pid, archive, folder, root, max_bytes,
-storage_url, manifest_key, threads``; ``archive`` is unpacked into ``folder`` first, null for a folder that is
-there. Lines on stdout are JSON: ``done, total`` while it works; at last ``digest, size_bytes, found``, or
+its decoder. The request is one JSON object on stdin: ``parent_pid, archive, builtin, folder, root,
+max_bytes, storage_url, manifest_key, threads``. Of these, ``archive`` is unpacked into ``folder`` first, and
+``builtin`` (``name, builtins, data_root, downloads``) makes it; both are null for a folder that is there.
+Lines on stdout are JSON: ``done, total`` while it works; at last ``digest, size_bytes, found``, or
 ``code, message, found`` with exit status 1.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from models.errors import ArchiveInvalid, DatasetInvalid, PerdureError, StorageFailed
 from models.storage import storage_from_url
 from worker.process_guard import be_first_to_go, die_with_parent
+from worker.training.builtin import ensure
 from worker.training.dataset_check import (
     Examined,
     OnFiles,
@@ -41,6 +43,9 @@ def answer(request: dict[str, Any], on_files: OnFiles) -> dict[str, Any]:
     try:
         if request["archive"] is not None:
             unpack(Path(request["archive"]), folder, request["max_bytes"], on_files)
+        if (wanted := request["builtin"]) is not None:
+            builtins, data_root = Path(wanted["builtins"]), Path(wanted["data_root"])
+            ensure(wanted["name"], builtins, data_root, downloads=wanted["downloads"], on_files=on_files)
         listed = list_files(folder, Path(request["root"]))
         classes = expect_classes(listed)
         examined = list(examine(folder, listed, request["threads"], on_files))

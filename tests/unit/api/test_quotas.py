@@ -11,7 +11,9 @@ from api.problems import Refused
 from api.quotas import SUM_EVERY_SECONDS, StoreQuota
 from api.request_rate import RequestRate
 from models.database import Database
+from models.errors import QuotaExceeded
 from models.settings import Settings
+from tests.archives import flowers, zipped
 from tests.unit.api.keyed import Clock, Headers, bearer, make
 
 Problem = Callable[..., dict[str, Any]]
@@ -132,6 +134,76 @@ def test_bytes_in_the_store(
     problem(response, 429, "quota_exceeded")
     assert int(response.headers["retry-after"]) >= 1
     assert client.post("/jobs", json=SPEC, headers=other).status_code == 201
+
+
+PLAIN = zipped(flowers())
+ZIP = {"Content-Type": "application/zip"}
+
+
+def send(client: TestClient, headers: Headers, content: Any = PLAIN) -> Any:
+    return client.post("/datasets", content=content, headers=headers | ZIP)
+
+
+def test_uploads_count_from_the_moment_that_they_are_there(
+    served: Callable[..., TestClient], acme: Headers, other: Headers, problem: Problem, settings: Settings
+) -> None:
+    client = served(max_stored_bytes=3 * len(PLAIN) - 1)
+    first, second = send(client, acme), send(client, acme)
+    assert (first.status_code, second.status_code) == (202, 202)
+    response = send(client, acme)
+    body = problem(response, 429, "quota_exceeded")
+    assert f"{len(PLAIN) - 1:,} of them are left" in body["detail"]
+    assert int(response.headers["retry-after"]) >= 1
+    assert send(client, other).status_code == 202, "each tenant has its own"
+    assert client.post("/datasets", json={"path": "flowers"}, headers=acme).status_code == 201, "not stored"
+    assert client.delete(first.headers["location"], headers=acme).status_code == 204
+    client.app.state.services.store_quota._sums.clear()  # type: ignore[attr-defined]
+    assert send(client, acme).status_code == 202
+    kept = [path for path in settings.uploads_folder.rglob("*") if path.is_file()]
+    assert len(kept) == 3, "nothing of what was refused"
+
+
+def test_what_never_said_its_size_is_cut_off(
+    served: Callable[..., TestClient], acme: Headers, problem: Problem, settings: Settings
+) -> None:
+    client = served(max_stored_bytes=100_000)
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(10_000):
+            sent += 10_000
+            yield bytes(10_000)
+
+    problem(send(client, acme, endless()), 429, "quota_exceeded")
+    assert not [path for path in settings.uploads_folder.rglob("*") if path.is_file()]
+    assert send(client, acme).status_code == 202, "nothing of it counts any more"
+
+
+def test_uploads_at_once_see_each_other(db: Database) -> None:
+    quota = StoreQuota(db, 100)
+    quota.expect_room("a", 60)
+    with quota.upload("a") as first, quota.upload("b") as others:
+        first(60)
+        others(100)
+        with pytest.raises(QuotaExceeded, match="40 of them are left"):
+            quota.expect_room("a", 60)
+        with quota.upload("a") as second:
+            second(40)
+            with pytest.raises(QuotaExceeded):
+                first(1)
+        first(0)
+    quota.expect_room("a", 100)
+
+
+def test_a_full_store_takes_no_upload(
+    served: Callable[..., TestClient], acme: Headers, problem: Problem, worker: Any
+) -> None:
+    client = served(max_stored_bytes=2000)
+    client.post("/jobs", json=SPEC, headers=acme)
+    worker.run()  # two checkpoints of 1000 bytes stay
+    client.app.state.services.store_quota._sums.clear()  # type: ignore[attr-defined]
+    problem(send(client, acme), 429, "quota_exceeded")
 
 
 def test_bytes_are_added_up_now_and_then(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

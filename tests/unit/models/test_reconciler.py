@@ -34,6 +34,10 @@ class FakeStore:
         self.expired.append(self.now)
         return []
 
+    def release_dead_checks(self, db: object) -> list[str]:
+        self._answer()
+        return []
+
     def claimable_classes(self, db: object) -> list[str]:
         self._answer()
         return self.waiting
@@ -50,6 +54,7 @@ class FakeStore:
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     fake = FakeStore()
     monkeypatch.setattr(module, "job_store", fake)
+    monkeypatch.setattr(module, "dataset_store", fake)
     monkeypatch.setattr(module, "boot_time_clock", lambda: fake.now)
     return fake
 

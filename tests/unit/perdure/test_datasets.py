@@ -131,6 +131,8 @@ def test_the_rest_of_the_client(client: Perdure, server: Any) -> None:
     answering(server, CHECKING)
     assert client.datasets.register("flowers", name="mine").id == "ds_1"
     assert json.loads(server.requests[0].content) == {"path": "flowers", "name": "mine"}
+    client.datasets.builtin("cifar10")
+    assert json.loads(server.requests[1].content) == {"builtin": "cifar10"}
     assert [row.status for row in client.datasets.list()] == ["ready", "checking"]
     client.datasets.delete("ds_1")
     with pytest.raises(WaitTimeoutError, match="light worker"):
@@ -162,6 +164,9 @@ def test_register_list_show_and_delete(run: Run, server: Any) -> None:
     server.routes["GET /datasets"] = server.page([READY, CHECKING, FAILED])
     server.routes["DELETE /datasets/ds_1"] = lambda request: httpx2.Response(204)
     assert run("datasets", "register", "flowers")[0] == 0
+    assert run("datasets", "builtin", "cifar10", "--name", "mine")[0] == 0
+    sent = [json.loads(request.content) for request in server.requests if request.method == "POST"]
+    assert sent == [{"path": "flowers"}, {"builtin": "cifar10", "name": "mine"}]
     code, out, _ = run("datasets", "list")
     assert code == 0 and "ready" in out and "checking" in out and "failed" in out
     assert len(json.loads(run("datasets", "list", "--json")[1])) == 3

@@ -91,6 +91,12 @@ def test_a_missing_spec_file_is_named(run: Run) -> None:
     assert (code, "nowhere.json" in err) == (2, True)
 
 
+def test_one_of_torchvisions_own(run: Run, server: Any) -> None:
+    server.routes["POST /jobs"] = JOB
+    assert run("submit", "--data", "builtin:cifar10")[0] == 0
+    assert server.bodies() == [{"dataset": {"builtin": "cifar10"}}]
+
+
 def test_dry_run_queues_nothing(run: Run, server: Any) -> None:
     server.routes["POST /jobs"] = {"id": None, "status": "queued", "warnings": ["The classes are unequal."]}
     code, out, err = run("submit", "--data", "f", "--dry-run")

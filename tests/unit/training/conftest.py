@@ -155,6 +155,7 @@ def new_job(start: Callable[[Task], Trainer], data_root: Path, tmp_path: Path) -
             park_after_seconds=park_after_seconds,
             store_patience_seconds=store_patience_seconds,
             seconds_between_failures=3600.0,
+            builtins_dir=str(tmp_path / "builtins"),
         )
         return Job(task, start, store)
 

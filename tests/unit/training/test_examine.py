@@ -1,11 +1,13 @@
 """What the check of a dataset finds, and how a job begins from it."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from models.errors import ArchiveInvalid, DatasetChanged
 from models.storage import LocalStorage
@@ -34,7 +36,8 @@ def ask(tmp_path: Path) -> Ask:
             file.write_bytes(archive)
         folder = tmp_path / "root/flowers"
         request = {
-            "archive": None if archive is None else str(file), "folder": str(folder), "root": str(folder),
+            "archive": None if archive is None else str(file), "builtin": None,
+            "folder": str(folder), "root": str(folder),
             "max_bytes": 10**9, "storage_url": (tmp_path / "store").as_uri(), "threads": 2,
             "manifest_key": "datasets/ds_1/manifest.json",
         }  # fmt: skip
@@ -102,6 +105,25 @@ def test_an_image_that_cannot_be_read_is_named(ask: Ask, content: bytes, words: 
     [problem] = answered["found"]["problems"]
     assert problem["file"] == "rose/broken.jpg" and words in problem["message"].lower()
     assert answered["found"]["counts"]["all"] == {"daisy": 3, "rose": 4}
+
+
+def strip(width: int, height: int) -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (width, height)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def test_an_image_is_named_that_no_machine_could_resize(ask: Ask) -> None:
+    """Its shorter side goes to what the network wants, and so the longer one grows beyond all memory."""
+    narrow = {"rose/tall.png": strip(2, 64), "rose/wide.png": strip(320, 10)}
+    assert ask(zipped(flowers() | narrow))["found"]["num_problems"] == 0
+    endless = {"rose/tall.png": strip(2, 66), "rose/wide.png": strip(1_000_000, 1)}
+    answered = ask(zipped(flowers() | endless))
+    assert answered["code"] == "dataset_invalid" and "2 of 8 files" in answered["message"]
+    problems = {problem["file"]: problem["message"] for problem in answered["found"]["problems"]}
+    assert problems.keys() == endless.keys()
+    assert problems["rose/wide.png"].startswith("1000000 × 1 pixels")
+    assert "crop it" in problems["rose/tall.png"]
 
 
 def test_a_folder_that_is_no_dataset(ask: Ask, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Uploading, registering, listing, showing and deleting datasets."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_the_uploads_of_others_are_not_reached_by_a_path(
 
 @pytest.mark.parametrize(
     ("content_type", "status"),
-    [("text/plain", 415), ("multipart/form-data; boundary=x", 415), ("application/gzip", 415), (None, 415),
+    [("text/plain", 415), ("multipart/mixed; boundary=x", 415), ("application/gzip", 415), (None, 415),
      ("application/x-zip-compressed", 202), ("Application/ZIP", 202)],
 )  # fmt: skip
 def test_content_types(client: TestClient, leftovers: Any, content_type: str | None, status: int) -> None:
@@ -125,8 +126,10 @@ def test_content_types(client: TestClient, leftovers: Any, content_type: str | N
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"path": "flowers", "x": 1}, {"path": 3}, {"path": "flowers", "name": "../x"}, []]
-)
+    "body",
+    [{}, {"path": "flowers", "x": 1}, {"path": 3}, {"path": "flowers", "name": "../x"}, [], {"name": "x"},
+     {"path": "flowers", "builtin": "mnist"}, {"builtin": "imagenet"}, {"builtin": "../x"}, {"path": None}],
+)  # fmt: skip
 def test_a_registration_that_cannot_be_meant(
     client: TestClient, leftovers: Any, problem: Callable[..., Any], body: Any
 ) -> None:
@@ -160,6 +163,15 @@ def test_what_unpacks_to_too_many_bytes_is_refused(
     assert len(archive) < 50_000
     problem(upload(archive), 422, "archive_invalid")
     assert leftovers() == ([], 0)
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_it_comes(
+    client: TestClient, leftovers: Any, problem: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 100, 100)  # type: ignore[attr-defined]
+    monkeypatch.setattr("api.uploads.shutil.disk_usage", lambda folder: usage)
+    body = problem(client.post("/datasets", content=bytes(101), headers=ZIP), 503, "storage_failed")
+    assert "PERDURE_UPLOADS_ROOT" in body["detail"] and leftovers() == ([], 0)
 
 
 def test_a_full_or_read_only_disk_is_told_as_such(
@@ -268,7 +280,11 @@ def test_old_files_that_no_row_knows_are_swept(
     (root / "ds_gone/upload.zip").touch()
     (root / "not ours").mkdir()
     (root / uploads.INCOMING / "ds_half.zip").touch()
+    (root / ".builtin/.work/mnist.0").mkdir(parents=True)
+    (root / ".builtin/mnist").mkdir()
     assert uploads.sweep(db, root) == [], "somebody may be about to record them"
     monkeypatch.setattr(uploads, "GRACE_SECONDS", -10.0)
-    assert sorted(uploads.sweep(db, root)) == ["ds_gone", "ds_half.zip"]
-    assert sorted(path.name for path in root.iterdir()) == sorted([uploads.INCOMING, dataset_id, "not ours"])
+    assert sorted(uploads.sweep(db, root)) == ["ds_gone", "ds_half.zip", "mnist.0"]
+    kept = [".builtin", uploads.INCOMING, dataset_id, "not ours"]
+    assert sorted(path.name for path in root.iterdir()) == sorted(kept)
+    assert (root / ".builtin/mnist").is_dir()
