@@ -44,8 +44,9 @@ test-unit: setup ## the quick tiers alone
 	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
 
 LONG := test_kills_long test_save_path test_power_loss test_corruption
-test-long: setup ## more kills, every call of a save, power cuts, corruptions: for CI, within 50 minutes
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py)
+test-long: setup ## more kills, every call of a save, power cuts, corruptions, 5 000 requests that nobody thought of: for CI
+	$(BIN)/pytest -q -n 2 --dist worksteal -m long $(LONG:%=tests/faults/%.py) \
+		tests/integration/api/test_schemathesis_long.py
 
 # What is promised in seconds is measured with nothing beside it.
 TIMED := test_many_lost test_database_away
