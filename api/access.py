@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import internal_error, problem_response
+from api.problems import Refused, internal_error, problem_response
 
 #: A caller's own id is kept when it can neither break a log line nor fill it.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
@@ -17,6 +17,22 @@ _LOGGED_CHARACTERS = 300
 #: As nginx logs it: the client went away, so nothing was sent.
 _CLIENT_GONE = 499
 _log = structlog.get_logger()
+
+
+def _may_mislead(scope: Scope, headers: Headers) -> bool:
+    """Whether a proxy may see its end elsewhere, and take what follows for another caller's request."""
+    has_two_lengths = "content-length" in headers and "transfer-encoding" in headers
+    return has_two_lengths or scope.get("http_version", "1.1") not in {"1.0", "1.1"}
+
+
+async def _refuse_as_malformed(scope: Scope, receive: Receive, send: Send) -> None:
+    refused = Refused(
+        400,
+        "malformed_request",
+        "Send HTTP/1.1, with a Content-Length or a Transfer-Encoding, and not with both.",
+        headers={"Connection": "close"},
+    )
+    await problem_response(scope, refused)(scope, receive, send)
 
 
 class RequestLog:
@@ -60,8 +76,9 @@ class RequestLog:
                     answered["Connection"] = "close"
             await send(message)
 
+        app = _refuse_as_malformed if _may_mislead(scope, headers) else self._app
         try:
-            await self._app(scope, receive_body, send_with_id)
+            await app(scope, receive_body, send_with_id)
         except ClientDisconnect:
             status = status or _CLIENT_GONE
         except Exception:

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 import anyio.to_thread
 from fastapi import FastAPI
 
-from api import openapi, problems
+from api import openapi, problems, reference
 from api.access import RequestLog
-from api.authentication import Authentication
+from api.authentication import Authentication, is_loopback
 from api.clearing import Clearing
 from api.dependencies import Services
+from api.head import Head
 from api.known_keys import KnownKeys
 from api.predicting import Predictor
 from api.quotas import StoreQuota
@@ -75,11 +76,17 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         # A redirect would be built from the Host header, which anybody can write.
         redirect_slashes=False,
+        # What FastAPI serves there fetches its scripts from the web.
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.include_router(router)
     app.include_router(router, prefix="/v1", include_in_schema=False)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, needs_key=bool(settings.api_keys) or not is_loopback(settings.host))
+    reference.install(app)
+    app.add_middleware(Head)
     app.add_middleware(Authentication, settings=settings)
     app.add_middleware(RequestLog)  # added last, so the outermost
     return app

@@ -141,7 +141,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _invalid("This key is there twice.", "duplicate_key", _shown(twice))
+        raise _invalid("This key is there twice.", "duplicate_key", twice)
     return value
 
 
@@ -199,9 +199,5 @@ def _field(value: Any, entry: Mapping[str, Any]) -> str:
             value = value[part]
         elif not (entry["type"] == "missing" and part is entry["loc"][-1]):
             continue
-        path.append(_shown(str(part)))
+        path.append(str(part))
     return ".".join(path)
-
-
-def _shown(key: str) -> str:
-    return key.encode(errors="backslashreplace").decode()

@@ -8,6 +8,7 @@ import structlog
 from models import job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable, StorageFailed
+from models.outages import Outages
 from models.storage import Storage, remove_job_files
 
 _log = structlog.get_logger()
@@ -22,6 +23,7 @@ class Clearing:
 
     def __init__(self, db: Database, storage: Storage) -> None:
         self._db, self._storage = db, storage
+        self._outages = Outages("clearing")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clearing", daemon=True)
 
@@ -49,8 +51,9 @@ class Clearing:
         try:
             left = job_store.jobs_to_clear(self._db)
         except DatabaseUnavailable as error:
-            _log.warning("clearing.database_away", error=str(error.__cause__))
+            self._outages.away(error)
             return
+        self._outages.over()
         for job_id in left:
             if self._stopping.is_set():
                 return

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
 from api.problems import field_error, sentence, validation_failed
 from models.job_spec import MAX_METADATA, MetadataName, MetadataValue
 
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 _PAIRS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[MetadataName, MetadataValue])
 
@@ -22,7 +23,7 @@ METADATA_PARAMETER: Mapping[str, Any] = {
     "explode": True,
     "required": False,
     "description": "Only jobs with this metadata: `metadata[team]=vision`. Several must all be there.",
-    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    "schema": _PAIRS.json_schema() | {"maxProperties": MAX_METADATA},
     "example": {"team": "vision"},
 }
 
@@ -48,8 +49,14 @@ async def _metadata(request: Request) -> dict[str, str]:
 
 
 def _refused(field: str, message: str, code: str) -> Exception:
-    shown = field.encode(errors="backslashreplace").decode()
-    return validation_failed([field_error(shown, message, code)])
+    return validation_failed([field_error(field, message, code)])
+
+
+def _written_out(value: object) -> object:
+    # pydantic takes numbers for seconds or milliseconds, by their size.
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise ValueError("Write an instant as in 2026-01-31T00:00:00Z.")
+    return value
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -62,12 +69,14 @@ def _in_utc(value: datetime) -> datetime:
 MetadataFilter = Annotated[dict[str, str], Depends(_metadata)]
 CreatedAfter = Annotated[
     AwareDatetime | None,
+    BeforeValidator(_written_out),
     AfterValidator(lambda value: value and _in_utc(value)),
     Query(description="Only jobs that were submitted at this instant or later.",
           examples=["2026-01-31T00:00:00Z"]),
 ]  # fmt: skip
 CreatedBefore = Annotated[
     AwareDatetime | None,
+    BeforeValidator(_written_out),
     AfterValidator(lambda value: value and _in_utc(value)),
     Query(description="Only jobs that were submitted before this instant."),
 ]

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.body import may_be_empty
+from api.links import add_links
 from api.problems import MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{model}"
@@ -59,25 +61,58 @@ def _media(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {kind: {"schema": schema} for kind, schema in schemas.items()}
 
 
-def install(app: FastAPI) -> None:
-    """Add the schemas that the above refer to."""
+def _drop_null(schema: dict[str, Any]) -> None:
+    """A parameter is there or not: there is no way to write null into an address or a header."""
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+
+
+def _describe_overrides(schemas: dict[str, Any]) -> None:
+    """Parts of a spec are a spec of which nothing is required."""
+    parts = {name: value for name, value in schemas["JobSpec"].items() if name != "required"}
+    schemas["JobSpecParts"] = {**parts, "title": "JobSpecParts", "description": "Any parts of a spec."}
+    overrides = schemas["CloneRequest"]["properties"]["overrides"]
+    overrides.pop("type"), overrides.pop("additionalProperties", None)
+    overrides["allOf"] = [{"$ref": _TEMPLATE.format(model="JobSpecParts")}]
+
+
+def operation_id(route: APIRoute) -> str:
+    """What clients that are generated call their methods."""
+    return "_".join([*map(str, route.tags), route.name])
+
+
+def install(app: FastAPI, *, needs_key: bool) -> None:
+    """Add the schemas that the above refer to, the key, and the links between operations."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            models: set[type[BaseModel]] = {Problem, *_bodies}
-            for model in sorted(models, key=lambda model: model.__name__):
-                schema = model.model_json_schema(ref_template=_TEMPLATE)
-                schemas |= schema.pop("$defs", {})
-                schemas[model.__name__] = schema
-            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}, {}]  # none is needed on a server without keys
+            _complete(document, needs_key)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any], needs_key: bool) -> None:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    models: set[type[BaseModel]] = {Problem, *_bodies}
+    for model in sorted(models, key=lambda model: model.__name__):
+        schema = model.model_json_schema(ref_template=_TEMPLATE)
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    _describe_overrides(schemas)
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    # On loopback none is needed as long as there is none.
+    document["security"] = [{"key": []}] if needs_key else [{"key": []}, {}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/health/"):
+                operation["security"] = []
+            for parameter in operation.get("parameters", []):
+                _drop_null(parameter["schema"])
+    add_links(document)
 
 
 DESCRIPTION = """Training jobs that survive anything, and end with the weights of an undisturbed run.

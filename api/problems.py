@@ -136,15 +136,17 @@ def refused_for(error: errors.PerdureError) -> Refused:
     wait = RETRY_AFTER_SECONDS.get(known)
     named = [field_error(error.field, error.message, error.code)] if error.field else []
     if status == 503:
-        _log.warning("request.unavailable", code=error.code, cause=str(error.__cause__ or error)[:500])
+        cause = error.reason if isinstance(error, errors.DatabaseUnavailable) else error.__cause__ or error
+        _log.warning("request.unavailable", code=error.code, cause=str(cause)[:500])
     return Refused(
         status, error.code, error.message, errors=named, headers={"Retry-After": str(wait)} if wait else None
     )
 
 
 def field_error(field: str, message: str, code: str) -> FieldError:
-    """Bounded, since names of fields may come from the request."""
-    return FieldError(field=field[:MAX_FIELD_CHARACTERS], message=message, code=code)
+    """Bounded and printable: names of fields may come from the request and go to a terminal."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in field)
+    return FieldError(field=shown[:MAX_FIELD_CHARACTERS], message=message, code=code)
 
 
 def validation_failed(found: Sequence[FieldError]) -> Refused:
@@ -193,9 +195,9 @@ def install(app: FastAPI) -> None:
 
 def _allowed(app: FastAPI, scope: Scope) -> str:
     """The methods of this path. Starlette names those of the first route alone, and each has one of ours."""
-    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-    return ", ".join(
+    found = [
         method
-        for method in methods
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
-    )
+    ]
+    return ", ".join(found if "GET" not in found else ["GET", "HEAD", *found[1:]])

@@ -1,7 +1,7 @@
 """Connections that send their headers a byte at a time are closed; uvicorn alone keeps them for ever.
 
-What is no HTTP is refused as a problem, like everything else. Requests can break their connection:
-`scope["state"]["abort"]`.
+What is no HTTP is refused as a problem, like everything else; who is refused unread gets to see why.
+Requests can break their connection: `scope["state"]["abort"]`.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.lingering import Lingering
 from api.problems import Refused, problem_response
 
 HEADER_SECONDS = 20.0
@@ -25,13 +26,17 @@ class HeaderDeadline(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        self._line = Lingering(transport, self.loop)
+        super().connection_made(self._line)  # type: ignore[arg-type]
         # For answers without end: `close` alone waits until the client has taken what is on its way.
         self.app_state = {**self.app_state, "abort": transport.abort}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        if self._line.throws_away(data):
+            return
         super().data_received(data)
+        self._line.is_sending = self.conn.their_state in {h11.SEND_BODY, h11.ERROR}
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -17,6 +17,7 @@ from api.stream_frames import frame
 from models import job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable
+from models.outages import Outages
 
 #: Between two questions: right after something was new, and at most.
 MIN_SECONDS, MAX_SECONDS = 0.2, 1.0
@@ -138,21 +139,20 @@ class Tailer:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        seconds, was_away = MIN_SECONDS, False
+        seconds, outages = MIN_SECONDS, Outages("stream")
         while (positions := self._next(seconds)) is not None:
             try:
                 news = job_store.stream_news(self._db, positions, limit=_LINES)
                 told = {job_id: _written(news.get(job_id)) for job_id in positions}
             except DatabaseUnavailable as error:
-                if not was_away:
-                    _log.warning("stream.database_away", error=str(error.__cause__))
-                seconds, was_away = MAX_SECONDS, True
+                outages.away(error)
+                seconds = MAX_SECONDS
                 continue
             except Exception:  # noqa: BLE001 - the thread must outlive any surprise: every stream depends on it
                 _log.exception("stream.failed")
                 seconds = MAX_SECONDS
                 continue
-            was_away = False
+            outages.over()
             is_quiet = not any(found and found.lines for found in news.values())
             seconds = min(MAX_SECONDS, _SLOWER * seconds) if is_quiet else MIN_SECONDS
             with self._changed:

@@ -5,6 +5,7 @@ Writers on SQLite begin IMMEDIATE, since a transaction that reads first and writ
 and, on SQLite (one host by nature), by the boot-time clock, which no clock change can move.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ColumnElement
 
 from models.columns import Instant
-from models.errors import DatabaseUnavailable
+from models.errors import DatabaseUnavailable, SchemaBehind
 from models.host import boot_time_clock
 
 #: A frozen process must not hold row locks for longer than this, well below any lease.
@@ -36,6 +37,8 @@ IDLE_IN_TRANSACTION_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
 SQLITE_BUSY_SECONDS = 10
+#: SQLite has one class, and no number, for all that may be wrong with a statement.
+_NOT_THERE = re.compile("no such (table|column)|table .+ has no column")
 
 
 class Database:
@@ -146,10 +149,14 @@ def _typed_errors() -> Iterator[None]:
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        raise DatabaseUnavailable from error
+        raise (
+            SchemaBehind if _NOT_THERE.match(str(getattr(error, "orig", ""))) else DatabaseUnavailable
+        ) from error
     except exc.DBAPIError as error:
         # Deadlocks, serialization failures and a server that is shutting down come under other classes.
         state = str(getattr(error.orig, "sqlstate", "") or "")
+        if state in {"42P01", "42703"}:  # no such table, no such column
+            raise SchemaBehind from error
         if error.connection_invalidated or state[:2] in {"08", "40", "53", "57"} or state == "25P03":
             raise DatabaseUnavailable from error
         raise

@@ -55,6 +55,23 @@ class DatabaseUnavailable(PerdureError):
 
     code = "database_unavailable"
 
+    @property
+    def reason(self) -> str:
+        """For a log: what the driver said, in a line and without the statement."""
+        said = getattr(self.__cause__, "orig", None) or self.__cause__ or self.message
+        return " ".join(str(said).split())[:300]
+
+
+class SchemaBehind(DatabaseUnavailable):
+    """The database does not have the tables of this version; run `perdure migrate`."""
+
+    code = "schema_behind"
+
+    @property
+    def reason(self) -> str:
+        """What to do is all that there is to say."""
+        return self.message
+
 
 class QuotaExceeded(PerdureError):
     """The tenant has used up a quota; try again when there is room."""

@@ -33,9 +33,16 @@ def _printable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_printable)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_printable)]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_printable)]
+def said_as(pattern: str) -> Any:
+    """A rule that a validator keeps, for readers of the JSON schema, who get no sentence of ours."""
+    return Field(json_schema_extra={"pattern": pattern})
+
+
+#: Escapes as both Python and ECMAScript read them.
+PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+Text = Annotated[str, AfterValidator(_printable), said_as(PRINTABLE)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+RelativePath = Annotated[Text, StringConstraints(min_length=1, max_length=1000)]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9A-Za-z-]{1,60}$")]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
@@ -51,6 +58,15 @@ class Part(BaseModel):
 
 class DatasetSpec(Part):
     """Where the images are: exactly one of a registered dataset, a folder, and one of torchvision's own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
+                for one, other in (("id", "path"), ("path", "id"))
+            ]
+        }
+    )
 
     id: DatasetId | None = Field(default=None, description="Of a dataset that is ready.")
     path: RelativePath | None = Field(

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         return _refuse("; ".join(f"{_field(e)}: {e['msg']}" for e in error.errors(include_input=False)), 2)
     except DatabaseUnavailable as error:
-        return _refuse(f"{error.message} ({error.__cause__})", 1)
+        return _refuse(f"{error.message} ({error.reason})", 1)
     except NotFound as error:
         return _refuse(error.message, 1)
     finally:

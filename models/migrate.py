@@ -86,7 +86,7 @@ def main() -> int:
             return 1
         upgrade(db)
     except DatabaseUnavailable as error:
-        print(f"{error.message} ({error.__cause__})", file=sys.stderr)  # noqa: T201
+        print(f"{error.message} ({error.reason})", file=sys.stderr)  # noqa: T201
         return 1
     finally:
         db.close()

@@ -15,6 +15,7 @@ from models import dataset_store, job_store
 from models.database import Database
 from models.errors import DatabaseUnavailable
 from models.host import boot_time_clock
+from models.outages import Outages
 from models.settings import Settings
 
 _log = structlog.get_logger()
@@ -28,6 +29,7 @@ class Reconciler:
         self._db = db
         self._settings = settings
         self._on_claimable = on_claimable
+        self._outages = Outages("reconciler")
         self._patient_until = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -54,7 +56,9 @@ class Reconciler:
                 self._on_claimable(device_class)
         except DatabaseUnavailable as error:
             self._patient_until = boot_time_clock() + lease
-            _log.warning("reconciler.database_away", error=str(error.__cause__))
+            self._outages.away(error)
+        else:
+            self._outages.over()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.reconcile_seconds * random.uniform(0.75, 1.25)):

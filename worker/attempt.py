@@ -278,7 +278,7 @@ class Attempt:
             try:
                 return write()
             except DatabaseUnavailable as error:
-                _log.warning("database.away", job_id=self.fence.job_id, error=str(error.__cause__))
+                _log.warning("database.away", job_id=self.fence.job_id, error=error.reason)
                 if time.monotonic() > give_up_at or self.hurry.wait(pause * random.uniform(0.5, 1.5)):
                     raise
                 pause = min(2.0, 2 * pause)

@@ -72,7 +72,7 @@ class Lease:
                 self._on_news()
                 return
             except DatabaseUnavailable as error:
-                _log.warning("lease.not_renewed", job_id=self._fence.job_id, error=str(error.__cause__))
+                _log.warning("lease.not_renewed", job_id=self._fence.job_id, error=error.reason)
                 pause = min(_RETRY_SECONDS, self._settings.heartbeat_seconds)
                 continue
             if self._ended.is_set():  # the answer came late: there is nobody left to tell

@@ -10,6 +10,7 @@ from models.database import Database
 from models.dataset_state import LIGHT
 from models.errors import DatabaseUnavailable
 from models.host import Owner
+from models.outages import Outages
 from models.settings import Settings
 from models.version import VERSION
 from worker.messages import Slot
@@ -67,10 +68,10 @@ class Presence:
         try:
             job_store.worker_stopped(self._db, self._owner.worker_id)
         except DatabaseUnavailable as error:
-            _log.warning("worker.goodbye_unheard", error=str(error.__cause__))
+            _log.warning("worker.goodbye_unheard", error=error.reason)
 
     def _beat(self) -> None:
-        registered = False
+        registered, outages = False, Outages("worker")
         while not self._stopping.is_set():
             try:
                 if not registered:
@@ -88,9 +89,11 @@ class Presence:
                     registered = status is not None
                     self._hear(status)
             except DatabaseUnavailable as error:
-                _log.warning("worker.beat_unheard", error=str(error.__cause__))
-            except Exception:  # noqa: BLE001 - as below; a schema that is not there yet, for example
+                outages.away(error)
+            except Exception:  # noqa: BLE001 - as below
                 _log.exception("worker.beat_failed")
+            else:
+                outages.over()
             if self._supervisor.may_hold_unheard and self._supervisor.is_idle:
                 self._nudged.set()  # nobody rings for a job that is running by its row
             self._stopping.wait(self._settings.heartbeat_seconds)
@@ -103,11 +106,13 @@ class Presence:
             self._nudged.set()
 
     def _look_for_work(self) -> None:
+        outages = Outages("claim")
         while self._nudged.wait() and not self._stopping.is_set():
             self._nudged.clear()
             try:
                 self._supervisor.work_until_idle()
+                outages.over()
             except DatabaseUnavailable as error:
-                _log.warning("claim.database_away", error=str(error.__cause__))
+                outages.away(error)
             except Exception:  # noqa: BLE001 - this thread must outlive any surprise, or a deaf worker starves
                 _log.exception("claim.failed")

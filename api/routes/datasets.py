@@ -7,8 +7,9 @@ from starlette.responses import Response
 from api.answers import Page
 from api.dataset_body import DatasetBody, dataset_bodies, dataset_body
 from api.dataset_layout import look_at
-from api.dependencies import AfterDataset, CallerDep, DatasetId, Limit, Services, ServicesDep
+from api.dependencies import AfterDataset, CallerDep, Limit, Services, ServicesDep
 from api.idempotency import OnceDep, Reply
+from api.ids import DatasetId
 from api.openapi import problems, request_body
 from api.registration import Registration
 from api.upload_form import FORM, FORM_SCHEMA

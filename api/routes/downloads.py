@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.answers import Checkpoint, ModelManifest, Preprocessing
-from api.dependencies import CheckpointId, Choice, JobId, Services, ServicesDep
+from api.dependencies import Choice, JobId, Services, ServicesDep
 from api.file_response import file_response
+from api.ids import CheckpointId
 from api.materialising import Kind
 from api.openapi import Responses, problems
 from models import job_store

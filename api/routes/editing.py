@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from api.answers import JobBody, SubmittedJob
@@ -19,6 +20,14 @@ from models.job_spec import MetadataName, MetadataValue, Name, Priority
 
 router = APIRouter(tags=["jobs"])
 
+
+class _Job(StringConvertor):
+    """In a path: anything but the names of what else is below `/jobs`, which has methods of its own."""
+
+    regex = "(?!compare(?:/|$))[^/]+"
+
+
+register_url_convertor("job", _Job())
 
 def _left_out(schema: dict[str, Any]) -> None:
     """Leaving a field out means something else than any value of it, so the document names no default."""
@@ -59,7 +68,7 @@ _DELETED: Responses = {204: {"description": "The job is gone."}}
 
 
 @router.patch(
-    "/jobs/{job_id}",
+    "/jobs/{job_id:job}",
     responses=problems(404, body=True),
     openapi_extra=request_body(JobChanges, {"name": "flowers, second try", "metadata": {"team": "vision"}}),
 )
@@ -76,7 +85,7 @@ def change_job(
 
 
 @router.delete(
-    "/jobs/{job_id}", status_code=204, response_class=Response, responses=_DELETED | problems(403, 404, 409)
+    "/jobs/{job_id:job}", status_code=204, response_class=Response, responses=_DELETED | problems(403, 404, 409)
 )
 def delete_job(job_id: AnyJobId, services: ServicesDep, caller: CallerDep) -> Response:
     """Delete a finished job with its metrics, events, checkpoints and logs."""

@@ -7,7 +7,16 @@ from fastapi import APIRouter, Query
 from starlette.responses import PlainTextResponse
 
 from api.answers import Attempt, Checkpoint, JobEvent, Page
-from api.dependencies import MAX_INTEGER, AfterCheckpoint, AfterNumber, DatabaseDep, JobId, Limit, ServicesDep
+from api.dependencies import (
+    MAX_INTEGER,
+    AfterCheckpoint,
+    AfterNumber,
+    DatabaseDep,
+    JobId,
+    Limit,
+    ServicesDep,
+    Whole,
+)
 from api.openapi import problems
 from api.pages import page
 from models import job_store
@@ -48,10 +57,10 @@ def logs(
     job_id: JobId,
     services: ServicesDep,
     attempt: Annotated[
-        int | None, Query(ge=1, le=MAX_INTEGER, description="Only of this attempt; by default of all.")
+        Whole | None, Query(ge=1, le=MAX_INTEGER, description="Only of this attempt; by default of all.")
     ] = None,
     max_bytes: Annotated[
-        int, Query(ge=1, le=_MAX_LOG_BYTES, description="The end of the output is what is shown.")
+        Whole, Query(ge=1, le=_MAX_LOG_BYTES, description="The end of the output is what is shown.")
     ] = _DEFAULT_LOG_BYTES,
 ) -> PlainTextResponse:
     """What the job's trainers printed; empty while there is nothing."""

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from api.answers import Answer, Page
 from api.body import body_of
-from api.dependencies import AfterKey, CallerDep, DatabaseDep, KeyId, Limit
+from api.dependencies import AfterKey, CallerDep, DatabaseDep, Limit
 from api.idempotency import OnceDep, Reply
+from api.ids import KeyId
 from api.openapi import problems, request_body
 from api.pages import page
 from models import key_store

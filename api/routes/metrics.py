@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import EpochMetrics, Page, StepMetrics
-from api.dependencies import AfterNumber, DatabaseDep, JobId
+from api.dependencies import AfterNumber, DatabaseDep, JobId, Whole
 from api.openapi import problems
 from api.pages import page
 from models import job_store
@@ -35,7 +35,7 @@ def metrics(
     granularity: Granularity = "epoch",
     after: AfterNumber = 0,
     limit: Annotated[
-        int | None,
+        Whole | None,
         Query(ge=1, le=MAX_ROWS, description="Rows at most: by default 20 of JSON, and all of CSV."),
     ] = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002 - the contract's name

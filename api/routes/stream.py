@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from api.dependencies import MAX_INTEGER, JobId, Services, ServicesDep
+from api.dependencies import MAX_INTEGER, JobId, Services, ServicesDep, Whole
 from api.job_body import job_body
 from api.openapi import problems
 from api.stream_frames import as_it_stands, frames
@@ -37,11 +37,23 @@ data: {"status":"succeeded","final":true,"attempt":1,"recoveries":0,"cancel_requ
 id: 51
 
 """
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["metric", "status", "attempt", "checkpoint", "event"]},
+        "data": {
+            "type": "string", "contentMediaType": "application/json", "contentSchema": {"type": "object"},
+        },
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "retry": {"type": "integer"},
+    },
+}  # fmt: skip
 _STREAMS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-Sent Events: `metric`, `status`, `attempt`, `checkpoint` and `event`. "
         "They end after a `status` whose `final` is true.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
     },
     204: {"description": "The job is finished, and the client has everything: no need to come again."},
 }
@@ -53,7 +65,7 @@ def stream(
     services: ServicesDep,
     request: Request,
     last_event_id: Annotated[
-        int | None,
+        Whole | None,
         Header(
             alias="Last-Event-ID",
             ge=0,
@@ -63,7 +75,7 @@ def stream(
         ),
     ] = None,
     after: Annotated[
-        int | None,
+        Whole | None,
         Query(
             ge=0,
             le=MAX_INTEGER,

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from api.answers import DeliveryBody, NewWebhook, Page, WebhookBody
 from api.body import NoBody, body_of
-from api.dependencies import AfterText, CallerDep, DeliveryId, Limit, ServicesDep, WebhookId
+from api.dependencies import AfterText, CallerDep, Limit, ServicesDep
 from api.idempotency import OnceDep, Reply
+from api.ids import DeliveryId, WebhookId
 from api.openapi import problems, request_body
 from api.pages import page
 from models.job_spec import Text

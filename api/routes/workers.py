@@ -10,8 +10,9 @@ from starlette.responses import Response
 from api.answers import Page, WorkerBody
 from api.body import NoBody, body_of
 from api.caller import Caller
-from api.dependencies import AfterText, CallerDep, Limit, Services, ServicesDep, WorkerId
+from api.dependencies import AfterText, CallerDep, Limit, Services, ServicesDep
 from api.idempotency import OnceDep, Reply
+from api.ids import WorkerId
 from api.openapi import problems, request_body
 from api.pages import page
 from models import job_store

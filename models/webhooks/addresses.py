@@ -69,6 +69,8 @@ def _is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inner:
             return _is_public(inner)
+        if address.is_site_local:  # deprecated, and still somebody's own network
+            return False
         if address in _NAT64:
             return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
     return address.is_global and not address.is_multicast

@@ -10,6 +10,7 @@ import structlog
 
 from models.database import Database
 from models.errors import DatabaseUnavailable
+from models.outages import Outages
 from models.settings import Settings
 from models.webhooks import store
 from models.webhooks.messages import signed_headers
@@ -32,6 +33,7 @@ class Deliverer:
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(SENDERS, thread_name_prefix="webhook")
         self._forget_at = 0.0
+        self._outages = Outages("webhooks")
 
     def start(self) -> None:
         """Begin to look."""
@@ -72,9 +74,12 @@ class Deliverer:
 
     def _outlive(self, act: Callable[[], bool]) -> bool:
         try:
-            return act()
+            found = act()
         except DatabaseUnavailable as error:
-            _log.warning("webhooks.database_away", error=str(error.__cause__))
+            self._outages.away(error)
         except Exception:  # noqa: BLE001 - the thread must outlive any surprise
             _log.exception("webhooks.failed")
+        else:
+            self._outages.over()
+            return found
         return False

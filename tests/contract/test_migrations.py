@@ -15,6 +15,7 @@ from sqlalchemy import Connection, inspect, text, update
 
 from models import job_store, migrate
 from models.database import Database
+from models.errors import SchemaBehind
 from models.tables import jobs, metadata
 from tests.contract.world import World, spec
 from tests.servers.ports import free_port
@@ -169,6 +170,11 @@ def test_an_upgrade_that_fails_leaves_nothing(empty: Database) -> None:
     assert "step_metrics" in f"{failure.value} {failure.value.__cause__}"
     assert set(shape_of(empty)) == {"step_metrics"}
     assert migrate.schema_state(empty) == "missing"
+
+
+def test_a_database_that_nobody_migrated_says_so(empty: Database) -> None:
+    with pytest.raises(SchemaBehind):
+        job_store.list_jobs(empty)
 
 
 def test_schema_states(empty: Database) -> None:

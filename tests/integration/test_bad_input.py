@@ -28,26 +28,3 @@ def test_an_image_that_cannot_be_decoded_is_named_before_training_starts(stack: 
     assert len(stack.rows(f"/jobs/{job_id}/attempts")) == 1, (
         "an error that retrying cannot mend is not retried"
     )
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"dataset": {"path": "../shapes"}}, "dataset"),
-        ({"dataset": {"path": "nowhere"}}, "dataset"),
-        ({"model": {"arch": "os.system"}}, "arch"),
-        ({"hyperparameters": {"epochs": 0}}, "epochs"),
-        ({"hyperparameters": {"lr": True}}, "lr"),
-        ({"seed": 2**64}, "seed"),
-        ({"colour": "blue"}, "colour"),
-    ],
-)
-def test_a_spec_that_cannot_run_is_refused_with_the_field(stack: Any, change: Any, field: str) -> None:
-    draw_dataset(stack.home / "data/shapes", per_class=10)
-    answer = stack.http.post("/jobs", json=full_fine_tune(1) | change)
-    assert answer.status_code == 422, answer.text
-    problem = answer.json()
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    assert any(field in error["field"] for error in problem["errors"]), problem
-    assert stack.rows("/jobs") == []
-    assert not (stack.home / "storage/jobs").exists()

@@ -21,38 +21,6 @@ def locked(settings: Settings, db: Any, bell: Any) -> Iterator[TestClient]:
         yield client
 
 
-PATHS = [
-    "/jobs",
-    "/workers",
-    "/models",
-    "/version",
-    "/openapi.json",
-    "/docs",
-    "/nope",
-    "/v1/jobs",
-    "/healthy",
-    "/",
-]
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic first-key", "first-key", "Bearer first-key2",
-        "Bearer é",
-    ],
-)  # fmt: skip
-def test_without_a_key_nothing_but_health_is_open(
-    locked: TestClient, problem: Callable[..., Any], header: str | None
-) -> None:
-    headers: Any = {} if header is None else {"Authorization": header.encode()}
-    for path in PATHS:
-        response = locked.get(path, headers=headers)
-        problem(response, 401, "unauthenticated")
-        assert response.headers["www-authenticate"] == "Bearer"
-        assert "first-key" not in response.text
-
-
 @pytest.mark.parametrize("header", ["Bearer first-key", "Bearer second-key", "bearer first-key"])
 def test_any_of_the_keys_opens(locked: TestClient, header: str) -> None:
     assert locked.get("/jobs", headers={"Authorization": header}).status_code == 200
@@ -61,11 +29,6 @@ def test_any_of_the_keys_opens(locked: TestClient, header: str) -> None:
 @pytest.mark.parametrize("path", ["/health/live", "/v1/health/live"])
 def test_health_is_open(locked: TestClient, path: str) -> None:
     assert locked.get(path).status_code == 200
-
-
-def test_a_refused_submission_leaves_nothing(locked: TestClient, num_jobs: Callable[[], int]) -> None:
-    response = locked.post("/jobs", json={"dataset": {"path": "flowers"}, "model": {"weights": None}})
-    assert response.status_code == 401 and num_jobs() == 0
 
 
 @pytest.mark.parametrize(
@@ -92,19 +55,13 @@ def test_other_request_ids_are_replaced(client: TestClient, given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nope", "/jobs/", "/jobs/job_1/nope", "/health", "//jobs", "/v1", "/v2/jobs"]
-)
-def test_wrong_addresses(client: TestClient, problem: Callable[..., Any], path: str) -> None:
-    problem(client.get("http://testserver" + path), 404, "not_found")
-
-
-@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", "/jobs", {"GET", "POST"}),
-        ("HEAD", "/v1/jobs", {"GET", "POST"}),
-        ("PUT", "/jobs/job_1", {"GET"}),
+        ("DELETE", "/jobs", {"GET", "HEAD", "POST"}),
+        ("OPTIONS", "/v1/jobs", {"GET", "HEAD", "POST"}),
+        ("PUT", "/jobs/job_1", {"GET", "HEAD", "PATCH", "DELETE"}),
         ("GET", "/jobs/job_1/cancel", {"POST"}),
+        ("HEAD", "/jobs/job_1/cancel", {"POST"}),
     ],
 )
 def test_wrong_methods(
@@ -113,7 +70,8 @@ def test_wrong_methods(
     response = client.request(method, path)
     if method != "HEAD":
         problem(response, 405, "method_not_allowed")
-    assert set(response.headers["allow"].split(", ")) >= allowed
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == allowed
 
 
 def test_an_unforeseen_error_tells_nothing_but_its_id(

@@ -32,7 +32,7 @@ def routes() -> list[tuple[str, str]]:
     """Every route, with ids in its path that could be real ones."""
     ids = {"job_id": "job_1", "checkpoint_id": "ckpt_1", "worker_id": "wrk_1", "key_id": "key_1"}
     found = [
-        (method, re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], "x_1"), route.path))
+        (method, re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], "x_1"), route.path_format))
         for route in all_of(router)
         for method in route.methods
         if not route.path.startswith("/health")
@@ -102,7 +102,7 @@ def test_what_concerns_the_whole_installation_is_the_operators(
 
 def test_every_route_of_a_job_asks_whose_it_is() -> None:
     """A route that takes the id as a mere string would show other tenants' jobs."""
-    below_jobs = [route for route in all_of(router) if "{job_id}" in route.path]
+    below_jobs = [route for route in all_of(router) if "{job_id}" in route.path_format]
     assert len(below_jobs) > 12
     for route in below_jobs:
         waiting, calls = [route.dependant], set()

@@ -214,3 +214,9 @@ def make(folder: Path, files: list[str]) -> None:
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
+
+
+def test_a_misspelt_architecture_gets_a_suggestion(client: TestClient, problem: Callable[..., Any]) -> None:
+    spec = {"dataset": {"path": "flowers"}, "model": {"arch": "mobilenetv2", "weights": None}}
+    body = problem(client.post("/jobs", json=spec), 422, "spec_invalid")
+    assert "mobilenet_v2" in body["detail"]
