@@ -263,7 +263,7 @@ def insert_or_replace(
 @cache
 def _inserting_or_replacing(
     is_sqlite: bool, table: Table, keys: tuple[str, ...], columns: tuple[str, ...]
-) -> UpdateBase:
+) -> Any:
     dialect = sqlite if is_sqlite else postgresql
     statement = dialect.insert(table).values(recorded_at=deferred_now(is_sqlite=is_sqlite))
     changed = {name: statement.excluded[name] for name in (*columns, "recorded_at") if name not in keys}
