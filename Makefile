@@ -35,23 +35,25 @@ check: setup ## lint, types, import arrows
 	$(BIN)/mypy
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
+QUICK := -m "not long and not hours"
 test: setup ## every tier, in a quarter of an hour on two cores
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not long" tests/unit tests/contract
-	$(BIN)/pytest -q -n 3 --dist worksteal -m "not long" \
-		tests/soak tests/simulation tests/seeded_bugs tests/integration tests/faults tests/docs
+	$(BIN)/pytest -q -n 2 --dist worksteal $(QUICK) tests/unit tests/contract
+	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) \
+		tests/faults tests/soak tests/docs tests/integration tests/seeded_bugs tests/simulation
 
 test-unit: setup ## the quick tiers alone
-	$(BIN)/pytest -q -n 2 -m "not long" tests/unit tests/contract
+	$(BIN)/pytest -q -n 2 $(QUICK) tests/unit tests/contract
+
+test-long: setup ## hundreds of kills, power cuts and corruptions, five minutes of soak, 5 000 invented requests: for CI
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "long and not hours" tests/faults tests/soak tests/docs tests/integration
 
 # What is promised in seconds is measured with nothing beside it.
-TIMED := tests/faults/test_many_lost.py tests/faults/test_database_away.py tests/integration/test_benchmarks.py
-test-long: setup ## the long versions, ten thousand schedules, five minutes of soak: for CI, within 50 minutes
-	$(BIN)/pytest -q -m long $(TIMED)
-	$(BIN)/pytest -q -n 3 --dist worksteal -m long tests/soak tests/simulation \
-		$(filter-out $(TIMED),$(wildcard tests/integration/test_*.py tests/integration/api/test_*.py tests/faults/test_*.py))
-
-checkers: setup ## every seeded bug must be caught, and histories by the hundred: for hours, not for CI
-	$(BIN)/pytest -q -n 2 --dist worksteal -m long tests/contract tests/seeded_bugs
+TIMED := tests/faults/test_many_lost.py tests/faults/test_database_away.py
+checkers: setup ## ten thousand schedules, every seeded bug, outages of minutes: for hours, not for CI
+	$(BIN)/pytest -q -m hours $(TIMED)
+	$(BIN)/pytest -q -n 2 --dist worksteal -m hours tests/contract tests/simulation tests/integration \
+		$(filter-out $(TIMED),$(wildcard tests/faults/test_*.py))
+	$(BIN)/pytest -q -n 2 --dist worksteal -m hours tests/seeded_bugs
 
 bugs: setup ## seed every bug, and print who caught it, after how much of the processor's time
 	@$(BIN)/python -m tests.seeded_bugs $(BUGS)

@@ -80,7 +80,7 @@ def quick_commits(db: Database) -> Iterator[None]:
     "effort",
     [
         pytest.param(QUICK, id="quick"),
-        pytest.param(LONG, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+        pytest.param(LONG, id="long", marks=[pytest.mark.hours, pytest.mark.timeout(3600)]),
     ],
 )
 def test_any_history(machine: type[Histories], effort: settings) -> None:

@@ -12,7 +12,7 @@ from tests.specs import full_fine_tune
 
 # What differs between the databases is in the contract suite.
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_a_worker_that_always_fails_quarantines_itself(kind: str, make_stack: Any, pace: Pace) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=10)

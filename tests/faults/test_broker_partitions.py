@@ -33,7 +33,7 @@ def broker() -> Iterator[ValkeyServer]:
 
 # One that refuses is told at once, like the one that test_broker kills.
 @pytest.mark.long
-@pytest.mark.parametrize("how", ["blackhole", "refuse"])
+@pytest.mark.parametrize("how", ["blackhole", pytest.param("refuse", marks=pytest.mark.hours)])
 def test_everybody_is_cut_off_from_the_broker(
     how: str, make_stack: Any, broker: ValkeyServer, pace: Pace, record_property: Any
 ) -> None:

@@ -45,7 +45,7 @@ def test_the_wall_clock_alone_is_off() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("hours", [1, pytest.param(-1, marks=pytest.mark.hours)])
 def test_no_early_theft(hours: int, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     environment = skewed(hours)
     with make_stack("postgresql", **pace.environment) as stack:

@@ -24,7 +24,7 @@ def trains_again(stack: Stack, job_id: str) -> dict[str, Any] | None:
     return last if last["attempt"] == 2 and last["first_step_at"] else None
 
 
-@pytest.mark.long  # every start imports torch anew
+@pytest.mark.hours  # every start imports torch anew
 def test_killed_trainers_and_supervisors_change_no_bit(
     make_stack: Any, pace: Pace, untouched: UntouchedRuns
 ) -> None:

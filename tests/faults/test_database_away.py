@@ -19,7 +19,7 @@ from tests.servers.waiting import until
 @pytest.mark.parametrize(
     ("lease", "seconds"),
     # Past the lease; and a whole minute under the settings of production.
-    [(LEASE_SECONDS, 1.5 * LEASE_SECONDS), (15.0, 60.0)],
+    [(LEASE_SECONDS, 1.5 * LEASE_SECONDS), pytest.param(15.0, 60.0, marks=pytest.mark.hours)],
 )
 def test_a_job_outlives_a_database_that_is_killed_and_started_again(
     lease: float, seconds: float, make_stack: Any, postgres: Any, pace: Pace, quiet: Untouched

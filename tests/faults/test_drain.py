@@ -23,7 +23,7 @@ def ask(stack: Stack, worker_id: str, verb: str) -> dict[str, Any]:
 
 # What differs between the databases is in the contract suite.
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.hours), "postgresql"])
 def test_a_drained_worker_loses_no_step_and_claims_no_more(
     kind: str, make_stack: Any, pace: Pace, quiet: Untouched
 ) -> None:

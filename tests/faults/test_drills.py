@@ -37,7 +37,7 @@ def drill(stack: Stack, job_id: str, fault: str) -> dict[str, Any]:
 
 # What differs between the databases is in the contract suite.
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_every_drill_is_survived_and_free(
     kind: str, make_stack: Any, pace: Pace, record_property: Any, untouched: UntouchedRuns
 ) -> None:

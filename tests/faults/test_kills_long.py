@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 #: With those of ``make test`` there are two hundred.
 KILLS = int(os.environ.get("KILLS", "45"))
 #: Long enough that the job still runs at the last kill.
-EPOCHS = 10 + 3 * KILLS // 2
+EPOCHS = 10 + 5 * KILLS // 4
 
 
 @pytest.mark.parametrize("loading_workers", ["0", "2"])

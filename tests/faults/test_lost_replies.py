@@ -93,7 +93,7 @@ def test_the_reply_to_a_claim_is_lost_and_nobody_rings_again(make_stack: Any, pr
         assert event_types(stack, job_id).count("claimed") == 1
 
 
-@pytest.mark.long  # the same again and again, wherever it falls
+@pytest.mark.hours  # the same again and again, wherever it falls
 def test_any_reply_may_be_lost_again_and_again(make_stack: Any, proxy: Proxy, quiet: Untouched) -> None:
     with make_stack("postgresql") as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

@@ -24,7 +24,7 @@ from tests.stack import Stack, kill_tree
 @pytest.mark.parametrize(
     ("number", "p99_seconds"),
     # The quick one runs beside other tests.
-    [(100, 2.0), pytest.param(500, 0.5, marks=pytest.mark.long)],
+    [(100, 2.0), pytest.param(500, 0.5, marks=pytest.mark.hours)],
 )
 def test_all_leases_run_out_at_once(
     number: int, p99_seconds: float, make_stack: Any, record_property: Any
@@ -93,7 +93,9 @@ PRODUCTION = Timing(lease=15.0, heartbeat=5.0, reconcile=2.0, spare=3.0)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("timing", [SHORT, PRODUCTION], ids=["short", "production"])
+@pytest.mark.parametrize(
+    "timing", [SHORT, pytest.param(PRODUCTION, marks=pytest.mark.hours)], ids=["short", "production"]
+)
 def test_the_next_step_after_a_worker_is_lost(
     timing: Timing, make_stack: Any, pace: Pace, quiet: Untouched, record_property: Any
 ) -> None:

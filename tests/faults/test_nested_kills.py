@@ -29,7 +29,7 @@ def next_with_a_trainer(stack: Stack, job_id: str, after: int) -> Any:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_killed_again_in_every_recovery(kind: str, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

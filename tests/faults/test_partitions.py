@@ -26,6 +26,8 @@ from tests.servers.waiting import until
 from tests.specs import full_fine_tune
 from tests.stack import Stack
 
+HOURS = pytest.mark.hours
+
 
 @pytest.fixture
 def proxy(postgres: Any) -> Iterator[Proxy]:
@@ -45,10 +47,10 @@ def steps_when_the_lease_is_over(stack: Stack, job_id: str, pace: Pace, lease: f
     ("lease", "outage", "survives"),
     [
         (LEASE_SECONDS, 1.5 * LEASE_SECONDS, True),
-        (LEASE_SECONDS, 3.0 * LEASE_SECONDS, False),
-        (15.0, 3.0, True),
-        (15.0, 20.0, True),
-        (15.0, 60.0, False),
+        pytest.param(LEASE_SECONDS, 3.0 * LEASE_SECONDS, False, marks=HOURS),
+        pytest.param(15.0, 3.0, True, marks=HOURS),
+        pytest.param(15.0, 20.0, True, marks=HOURS),
+        pytest.param(15.0, 60.0, False, marks=HOURS),
     ],
 )
 def test_the_database_is_out_of_everybodys_reach(
@@ -85,7 +87,7 @@ def test_the_database_is_out_of_everybodys_reach(
         quiet.check(stack, job_id)
 
 
-@pytest.mark.long  # the next one takes the same way up to the takeover
+@pytest.mark.hours  # the next one takes the same way up to the takeover
 def test_one_worker_is_cut_off_and_comes_back(
     make_stack: Any, proxy: Proxy, pace: Pace, quiet: Untouched
 ) -> None:
@@ -147,7 +149,7 @@ def test_a_worker_is_cut_off_for_good(make_stack: Any, proxy: Proxy, pace: Pace,
         assert again["attempt"] == 1
 
 
-@pytest.mark.long  # for the worker the same as a connection that is cut off in both directions
+@pytest.mark.hours  # for the worker the same as a connection that is cut off in both directions
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
 def test_half_a_connection(
     direction: Any, make_stack: Any, proxy: Proxy, pace: Pace, quiet: Untouched
@@ -168,7 +170,7 @@ def test_half_a_connection(
         quiet.check(stack, job_id)
 
 
-@pytest.mark.long  # milder than what the others do to connections, and more often
+@pytest.mark.hours  # milder than what the others do to connections, and more often
 def test_a_database_that_answers_slowly_and_cuts(
     make_stack: Any, proxy: Proxy, pace: Pace, quiet: Untouched
 ) -> None:

@@ -57,7 +57,7 @@ def test_sigterm_loses_no_step(kind: str, make_stack: Any, pace: Pace, quiet: Un
 
 @pytest.mark.long
 # Longer than a supervisor waits for its trainer, and shorter.
-@pytest.mark.parametrize("grace_seconds", [20 * STOP_SECONDS, 1.0])
+@pytest.mark.parametrize("grace_seconds", [pytest.param(20 * STOP_SECONDS, marks=pytest.mark.hours), 1.0])
 def test_sigterm_to_a_worker_whose_trainer_does_not_answer(
     grace_seconds: float, make_stack: Any, pace: Pace, quiet: Untouched
 ) -> None:

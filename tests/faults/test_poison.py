@@ -16,7 +16,7 @@ from tests.results import event_types
 from tests.specs import full_fine_tune
 
 #: What differs between the databases is in the contract suite.
-KINDS = pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+KINDS = pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 
 
 def poison(name: str, epochs: int = 2, max_failures: int = 5) -> dict[str, Any]:
@@ -43,7 +43,9 @@ def test_a_trainer_that_dies_before_its_first_step_every_time(kind: str, make_st
 
 # Each worker takes seconds to start: in the quick one most of the ten were lost before.
 @pytest.mark.long
-@pytest.mark.parametrize(("kind", "losses"), [("sqlite", 2), ("postgresql", MAX_LOSSES)])
+@pytest.mark.parametrize(
+    ("kind", "losses"), [("sqlite", 2), pytest.param("postgresql", MAX_LOSSES, marks=pytest.mark.hours)]
+)
 def test_a_job_that_kills_its_supervisor(kind: str, losses: int, make_stack: Any) -> None:
     with make_stack(kind, PYTHONPATH=python_path()) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=10)

@@ -32,7 +32,7 @@ def stalled_and_resumed(stack: Stack, job_id: str, quiet: Untouched) -> str:
 
 
 # The databases have no part in it.
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_a_thread_that_is_blocked_for_good_is_shown_and_killed(
     kind: str, make_stack: Any, untouched: UntouchedRuns
 ) -> None:

@@ -205,7 +205,7 @@ def test_a_client_that_takes_nothing_is_cut_off_and_the_others_are_not(service: 
         read_until(quick, b"Waited.")
 
 
-@pytest.mark.long
+@pytest.mark.hours
 def test_a_stream_stays_open_while_the_database_is_away(tmp_path: Path, postgres: Any) -> None:
     with installation(tmp_path, postgres.create_database()) as (stack, world), impatient(stack):
         fence = world.running(lease=LEASE)
@@ -225,7 +225,7 @@ def test_a_stream_stays_open_while_the_database_is_away(tmp_path: Path, postgres
         assert b"id: %d\n" % last_of(world, fence.job_id) in received
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_hundred_clients_follow_a_job_through_kills_of_api_and_worker(kind: str, make_stack: Any) -> None:

@@ -50,7 +50,17 @@ _MISFIT = re.compile(
 
 def alarm(checker: str, root: Path) -> bool:
     """Whether it fails on the code there. Skips where this machine cannot run it."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not long and not hours",
+    ]
     environment = os.environ | {"PYTHONPATH": str(root), **_SEARCHING}
     environment.pop("PERDURE_TEST_SKIPS", None)  # a checker that cannot be run here has seen nothing
     done = subprocess.run(

@@ -23,7 +23,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "bug",
-    [pytest.param(bug, id=bug.name, marks=() if bug.is_quick else pytest.mark.long) for bug in BUGS],
+    [pytest.param(bug, id=bug.name, marks=() if bug.is_quick else pytest.mark.hours) for bug in BUGS],
 )
 def test_is_caught(bug: Bug, copy: Path, record_property: Report) -> None:
     caught = hunt(bug, copy)
@@ -31,7 +31,7 @@ def test_is_caught(bug: Bug, copy: Path, record_property: Report) -> None:
     record_property("seeded bug", caught.row())
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_code_without_a_bug_raises_no_alarm(checker: str, copy: Path) -> None:

@@ -25,7 +25,7 @@ def chunks(seeds: range, size: int, *marks: pytest.MarkDecorator) -> list[object
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    "seeds", chunks(range(1000), 50) + chunks(range(10_000, 20_000), 250, pytest.mark.long)
+    "seeds", chunks(range(1000), 50) + chunks(range(10_000, 20_000), 250, pytest.mark.hours)
 )
 def test_every_schedule_keeps_every_guarantee(
     ready: Simulator, seeds: range, record_property: Callable[[str, object], None]

@@ -30,7 +30,7 @@ def keys(stack: Stack, *arguments: str) -> Any:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.hours), "postgres"])
 def test_two_tenants(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'perdure.db'}"
     if kind == "postgres":
