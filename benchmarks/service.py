@@ -54,9 +54,9 @@ class Results:
 
     post_per_second: float = 0.0
     num_posts: int = 0
-    post_cpu: dict[str, float] = field(default_factory=dict)  #: of one submission, by who computed
     reads: dict[str, Reads] = field(default_factory=dict)  #: by what is read
     claims: dict[str, Distribution] = field(default_factory=dict)  #: by device
+    post_cpu: dict[str, float] = field(default_factory=dict)  #: of one submission, by who computed
 
 
 def run(case: Case, folder: Path, deadline: float) -> Results:

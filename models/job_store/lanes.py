@@ -129,5 +129,13 @@ def _served_at() -> Any:
 
 
 def _num_running() -> Any:
-    of_tenant = (_RUNNING.c.status == JobStatus.RUNNING, _RUNNING.c.tenant_id == _LANE.c.tenant_id)
-    return select(func.count()).select_from(_RUNNING).where(*of_tenant).correlate(_LANE).scalar_subquery()
+    """Of the lane's tenant. All are counted once, since it may have many lanes, and many jobs running."""
+    counted = (
+        select(_RUNNING.c.tenant_id, func.count().label("number"))
+        .where(_RUNNING.c.status == JobStatus.RUNNING)
+        .group_by(_RUNNING.c.tenant_id)
+        .cte("counted")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    of_tenant = select(counted.c.number).where(counted.c.tenant_id == _LANE.c.tenant_id)
+    return func.coalesce(of_tenant.correlate(_LANE).scalar_subquery(), 0)

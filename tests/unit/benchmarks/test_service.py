@@ -16,13 +16,14 @@ from models.tables import jobs
 def results() -> Results:
     reads = Reads(few=distribution([0.008] * 98 + [0.010] * 2), many=distribution([0.012] * 98 + [0.015] * 2))
     claims = {"cuda": distribution([0.004, 0.006]), "cpu": distribution([0.003, 0.0085])}
-    return Results(214.04, 300, dict.fromkeys(READS, reads), claims)
+    return Results(214.04, 300, dict.fromkeys(READS, reads), claims, {"api": 0.00614, "clients": 0.0004})
 
 
 def test_the_summary_has_what_is_promised_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     figures = json.loads(json.dumps(service.summary(results(), QUICK, True, 40.0)))
     assert figures["quick"] is True
     assert figures["post_per_second"] == 214.0
+    assert figures["post_cpu_ms"] == {"api": 6.14, "clients": 0.4}
     assert figures["p99_ratio"] == {"list": 1.5, "show": 1.5, "metrics": 1.5}
     assert figures["claim_p99_ms"] == 8.5, "the slower of the two"
     assert figures["repetitions"]["claim_cpu"] == 2 and figures["repetitions"]["list"] == 100
