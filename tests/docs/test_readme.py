@@ -127,7 +127,7 @@ class Reader:
     def _run(self, argv: list[str], block: Block) -> str:
         done = subprocess.run(
             argv, cwd=self.home, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False, timeout=150,
+            capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, (
             f"{block.page.name}:{block.line}: {argv[-1]}\n{done.stdout}\n{done.stderr}"
@@ -171,6 +171,7 @@ def test_commands_in_sentences_exist() -> None:
                 assert words[1] in known, f"{page.name}: `{code}`"
 
 
+@pytest.mark.timeout(600)  # a model is converted to ONNX, by one core that others use as well
 def test_the_pages_can_be_followed(reader: Reader) -> None:
     reader.follow(ROOT / "README.md")
     for page in PAGES:

@@ -49,6 +49,7 @@ def predictors(stack: Stack) -> list[psutil.Process]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)  # the conversion to ONNX stands behind whatever else the machine does
 def test_the_zip_the_service_and_validation_agree(stack: Stack, tmp_path: Path) -> None:
     job_id = stack.submit(SPEC)
     job = stack.await_status(job_id, "succeeded")
