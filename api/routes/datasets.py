@@ -93,10 +93,14 @@ def delete(dataset_id: DatasetId, services: ServicesDep, caller: CallerDep) -> R
 
 
 def _take(services: Services, upload: Upload, tenant_id: str) -> DatasetRow:
-    """The archive becomes a dataset's own, or is refused. Raises ArchiveInvalid, OSError."""
+    """The archive becomes a dataset's own, or is refused. Raises ArchiveInvalid, QuotaExceeded, OSError."""
     settings = services.settings
     with opened(upload.path, settings.max_upload_bytes) as plan:
         expect_images(plan)
+        unpacked_bytes = sum(member.entry.file_size for member in plan.members)
+    # What is kept in the end are the images, which may be many times the archive.
+    if unpacked_bytes > upload.size_bytes:
+        services.store_quota.expect_room(tenant_id, unpacked_bytes - upload.size_bytes)
     uploads.keep(settings.uploads_folder, upload.dataset_id)
     return dataset_store.create_dataset(
         services.db, upload.dataset_id, Source.UPLOAD, name=upload.name, folder=None,

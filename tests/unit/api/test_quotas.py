@@ -180,6 +180,19 @@ def test_what_never_said_its_size_is_cut_off(
     assert send(client, acme).status_code == 202, "nothing of it counts any more"
 
 
+def test_it_is_the_images_that_count(
+    served: Callable[..., TestClient], acme: Headers, other: Headers, problem: Problem, settings: Settings
+) -> None:
+    images = flowers() | {"rose/blank.bmp": b"BM" + bytes(50_000)}
+    archive = zipped(images)
+    client = served(max_stored_bytes=sum(map(len, images.values())) - 1)
+    assert len(archive) < 5_000
+    problem(send(client, acme, archive), 429, "quota_exceeded")
+    assert not [path for path in settings.uploads_folder.rglob("*") if path.is_file()]
+    images["rose/blank.bmp"] = images["rose/blank.bmp"][:-1]
+    assert send(client, other, zipped(images)).status_code == 202
+
+
 def test_uploads_at_once_see_each_other(db: Database) -> None:
     quota = StoreQuota(db, 100)
     quota.expect_room("a", 60)
