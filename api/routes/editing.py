@@ -29,6 +29,7 @@ class _Job(StringConvertor):
 
 register_url_convertor("job", _Job())
 
+
 def _left_out(schema: dict[str, Any]) -> None:
     """Leaving a field out means something else than any value of it, so the document names no default."""
     schema.pop("default", None)
@@ -85,7 +86,10 @@ def change_job(
 
 
 @router.delete(
-    "/jobs/{job_id:job}", status_code=204, response_class=Response, responses=_DELETED | problems(403, 404, 409)
+    "/jobs/{job_id:job}",
+    status_code=204,
+    response_class=Response,
+    responses=_DELETED | problems(403, 404, 409),
 )
 def delete_job(job_id: AnyJobId, services: ServicesDep, caller: CallerDep) -> Response:
     """Delete a finished job with its metrics, events, checkpoints and logs."""
