@@ -145,13 +145,15 @@ def _in_digits(value: object) -> object:
     return value
 
 
-#: A whole number as a parameter.
-Whole = Annotated[int, BeforeValidator(_in_digits)]
+#: Of a whole number as a parameter; behind its bounds, which the document would not have otherwise.
+IN_DIGITS = BeforeValidator(_in_digits)
 
 _LAST_ID = Query(description="The `last_id` of the page before.")
-Limit = Annotated[Whole, Query(ge=1, le=100, description="How many rows at most.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many rows at most."), IN_DIGITS]
 AfterNumber = Annotated[
-    Whole, Query(ge=0, le=MAX_INTEGER, description="The `last_id` of the page before.", examples=[0])
+    int,
+    Query(ge=0, le=MAX_INTEGER, description="The `last_id` of the page before.", examples=[0]),
+    IN_DIGITS,
 ]
 AfterJob = Annotated[JobIdValue | None, _LAST_ID]
 AfterDataset = Annotated[DatasetIdValue | None, _LAST_ID]

@@ -112,7 +112,21 @@ def _complete(document: dict[str, Any], needs_key: bool) -> None:
                 operation["security"] = []
             for parameter in operation.get("parameters", []):
                 _drop_null(parameter["schema"])
+    _name_properties(document)
     add_links(document)
+
+
+def _name_properties(node: Any) -> None:
+    """A rule for keys holds for all keys; as pydantic writes it, other keys would be free."""
+    if isinstance(node, dict):
+        if (patterns := node.pop("patternProperties", None)) is not None:
+            [(pattern, values)] = patterns.items()
+            node["propertyNames"] = {**node.get("propertyNames", {}), "pattern": pattern}
+            node["additionalProperties"] = values
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            _name_properties(part)
 
 
 DESCRIPTION = """Training jobs that survive anything, and end with the weights of an undisturbed run.

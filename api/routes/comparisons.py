@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.comparing import Comparison, compare
-from api.dependencies import AfterNumber, DatabaseDep, JobIds, Whole
+from api.dependencies import IN_DIGITS, AfterNumber, DatabaseDep, JobIds
 from api.openapi import problems
 from models import job_store
 
@@ -19,7 +19,9 @@ def compare_jobs(
     job_ids: JobIds,
     db: DatabaseDep,
     after: AfterNumber = 0,
-    limit: Annotated[Whole, Query(ge=1, le=MAX_EPOCHS, description="How many epochs at most.")] = 100,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_EPOCHS, description="How many epochs at most."), IN_DIGITS
+    ] = 100,
 ) -> Comparison:
     """What the specs of some jobs differ in, and what came of it, epoch by epoch."""
     jobs = [job_store.get_job(db, job_id) for job_id in job_ids]

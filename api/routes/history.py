@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse
 
 from api.answers import Attempt, Checkpoint, JobEvent, Page
 from api.dependencies import (
+    IN_DIGITS,
     MAX_INTEGER,
     AfterCheckpoint,
     AfterNumber,
@@ -15,7 +16,6 @@ from api.dependencies import (
     JobId,
     Limit,
     ServicesDep,
-    Whole,
 )
 from api.openapi import problems
 from api.pages import page
@@ -57,10 +57,14 @@ def logs(
     job_id: JobId,
     services: ServicesDep,
     attempt: Annotated[
-        Whole | None, Query(ge=1, le=MAX_INTEGER, description="Only of this attempt; by default of all.")
+        int | None,
+        Query(ge=1, le=MAX_INTEGER, description="Only of this attempt; by default of all."),
+        IN_DIGITS,
     ] = None,
     max_bytes: Annotated[
-        Whole, Query(ge=1, le=_MAX_LOG_BYTES, description="The end of the output is what is shown.")
+        int,
+        Query(ge=1, le=_MAX_LOG_BYTES, description="The end of the output is what is shown."),
+        IN_DIGITS,
     ] = _DEFAULT_LOG_BYTES,
 ) -> PlainTextResponse:
     """What the job's trainers printed; empty while there is nothing."""

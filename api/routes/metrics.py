@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import EpochMetrics, Page, StepMetrics
-from api.dependencies import AfterNumber, DatabaseDep, JobId, Whole
+from api.dependencies import IN_DIGITS, AfterNumber, DatabaseDep, JobId
 from api.openapi import problems
 from api.pages import page
 from models import job_store
@@ -35,8 +35,9 @@ def metrics(
     granularity: Granularity = "epoch",
     after: AfterNumber = 0,
     limit: Annotated[
-        Whole | None,
+        int | None,
         Query(ge=1, le=MAX_ROWS, description="Rows at most: by default 20 of JSON, and all of CSV."),
+        IN_DIGITS,
     ] = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",  # noqa: A002 - the contract's name
 ) -> Any:

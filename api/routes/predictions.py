@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from api.answers import Answer
-from api.dependencies import Choice, JobId, ServicesDep, Whole
+from api.dependencies import IN_DIGITS, Choice, JobId, ServicesDep
 from api.idempotency import OnceDep, Reply
 from api.image_body import IMAGE_BODY, Image
 from api.openapi import problems
@@ -61,7 +61,7 @@ def predict(
     once: OnceDep,
     image: Image,
     checkpoint: Choice = "last",
-    top_k: Annotated[Whole, Query(ge=1, le=1000, description="How many classes at most.")] = 5,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="How many classes at most."), IN_DIGITS] = 5,
 ) -> Response:
     """The likeliest classes of an image, which is prepared as for validation. Nothing is stored."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from api.dependencies import MAX_INTEGER, JobId, Services, ServicesDep, Whole
+from api.dependencies import IN_DIGITS, MAX_INTEGER, JobId, Services, ServicesDep
 from api.job_body import job_body
 from api.openapi import problems
 from api.stream_frames import as_it_stands, frames
@@ -65,7 +65,7 @@ def stream(
     services: ServicesDep,
     request: Request,
     last_event_id: Annotated[
-        Whole | None,
+        int | None,
         Header(
             alias="Last-Event-ID",
             ge=0,
@@ -73,15 +73,17 @@ def stream(
             examples=[22],
             description="The `id` of the last event that the client has; what came after it follows.",
         ),
+        IN_DIGITS,
     ] = None,
     after: Annotated[
-        Whole | None,
+        int | None,
         Query(
             ge=0,
             le=MAX_INTEGER,
             examples=[0],
             description="The same for a first request: 0 for the whole history. The header counts more.",
         ),
+        IN_DIGITS,
     ] = None,
 ) -> Response:
     """Everything that happens to a job, each time once and in one order, until the job is finished.

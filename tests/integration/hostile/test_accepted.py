@@ -65,10 +65,10 @@ def test_a_terminal_shows_them_as_they_are(attacked: Attacked, job_id: str) -> N
 
 @pytest.mark.parametrize(
     "header",
-    ["bytes=" + ",".join(f"{n}-{n}" for n in range(10_000)), "bytes=" + "0-," * 10_000, "bytes=9-1",
+    ["bytes=" + ",".join(["0-0"] * 10_000), "bytes=" + "0-," * 10_000, "bytes=9-1",
     "lines=1-2",
-     "bytes=" + "9" * 60_000 + "-"],
-    ids=["10⁴ parts", "10⁴ times all of it", "backwards", "another unit", "60 000 digits"],
+     "bytes=" + "9" * 50_000 + "-"],
+    ids=["10⁴ parts", "10⁴ times all of it", "backwards", "another unit", "50 000 digits"],
 )  # fmt: skip
 def test_a_range_that_is_none_is_cheap(attacked: Attacked, oracle: Oracle, header: str) -> None:
     path = attacked.named("/jobs/JOB/checkpoints/CKPT/content")

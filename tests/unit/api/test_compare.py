@@ -65,8 +65,9 @@ def test_pages_of_epochs(client: TestClient, two: list[str]) -> None:
 
 
 def test_a_job_that_is_not_there(client: TestClient, two: list[str], problem: Callable[..., Any]) -> None:
-    for other in ("job_0", "x", "job_%00", "%27", "..;", "job_%C3%A4"):
-        problem(client.get(f"/jobs/compare?ids={two[0]},{other}"), 404, "not_found")
+    problem(client.get(f"/jobs/compare?ids={two[0]},job_0"), 404, "not_found")
+    for other in ("x", "job_%00", "%27", "..;", "job_%C3%A4"):
+        problem(client.get(f"/jobs/compare?ids={two[0]},{other}"), 422, "validation_failed")
     problem(client.get("/jobs/compare"), 422, "validation_failed")
 
 
