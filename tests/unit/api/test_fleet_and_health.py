@@ -116,7 +116,7 @@ def test_not_ready_without_the_schema(settings: Settings, bell: Any, problem: Ca
         problem(response, 503, "schema_missing")
         assert response.headers["retry-after"]
         assert client.get("/health/live").status_code == 200
-        problem(client.get("/jobs"), 503, "database_unavailable")
+        problem(client.get("/jobs"), 503, "schema_behind")
 
 
 def test_not_ready_behind_the_schema(

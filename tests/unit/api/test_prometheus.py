@@ -79,4 +79,4 @@ def test_a_database_that_is_away_is_no_error_of_ours(
     settings: Settings, bell: Any, problem: Callable[..., Any]
 ) -> None:
     with TestClient(create_app(settings)) as client:  # its database has no tables
-        problem(client.get("/metrics"), 503, "database_unavailable")
+        problem(client.get("/metrics"), 503, "schema_behind")
