@@ -11,6 +11,7 @@ import models.job_store
 import models.job_store.endings
 import models.job_store.progress
 import models.job_store.submission
+import models.outages
 import models.reconciler
 import models.storage.local
 import worker.attempt
@@ -95,6 +96,7 @@ def _replacements() -> list[tuple[Any, str, Any]]:
         models.job_store.endings: clock | host | {"ProcessId": _ProcessId},
         models.job_store.progress: host,
         models.job_store.submission: ids,
+        models.outages: log,
         models.reconciler: clock | threading | log | random,
         models.storage.local: {
             "os": disk.OS,

@@ -43,6 +43,13 @@ def _uploaded_as(name: str) -> Case:
 
 CASES: list[Case] = [
     *(spoilt("dataset.path", path) for path in MALFORMED),
+    posted(
+        "a dataset that nobody may fetch",
+        "/jobs",
+        {"dataset": {"builtin": "cifar10"}},
+        "dataset_unavailable",
+        at="dataset.builtin",
+    ),
     *(spoilt("dataset.path", path, "spec_invalid") for path in ASTRAY),
     *(spoilt("dataset.path", path, "dataset_invalid") for path in NO_DATASET),
     *(posted(f"register {ascii(p)[:40]}", "/datasets", {"path": p}, at="path") for p in MALFORMED),

@@ -17,7 +17,7 @@ _OF_SPECS: list[tuple[str, Any]] = [
     ("resources.device", "tpu"), ("resources.device", "cuda:0"), ("resources.device", ""),
     ("dataset", {"id": "ds_1", "path": "flowers"}), ("dataset", {}), ("dataset", "flowers"), ("dataset",
     None),
-    ("dataset", {"builtin": "cifar10"}), ("dataset", {"path": None}),
+    ("dataset", {"builtin": "imagenet"}), ("dataset", {"path": None}),
     ("fault_tolerance.on_non_finite", "ignore"),
 ]  # fmt: skip
 

@@ -155,9 +155,10 @@ CASES: list[Case] = [
     *(
         Case(f"an archive as {kind}", "POST", "/datasets", 415, "unsupported_media_type",
         PLAIN, {"Content-Type": kind})
-        for kind in ("image/png", "application/x-tar", "multipart/form-data; boundary=x",
-        "application/gzip", "zip")
+        for kind in ("image/png", "application/x-tar", "application/gzip", "zip")
     ),
+    Case("an archive as a form", "POST", "/datasets", 400, "invalid_form",
+    PLAIN, {"Content-Type": "multipart/form-data; boundary=x"}),
     Case("an archive as JSON", "POST", "/datasets", 400, "invalid_utf8",
     PLAIN, {"Content-Type": "application/json"}),
 ]  # fmt: skip
