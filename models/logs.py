@@ -9,6 +9,8 @@ import structlog
 def configure_logs(**context: object) -> None:
     """Once a process; ``context`` is on every line."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    # What is wrong with a form is answered, and part of the request's own line.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

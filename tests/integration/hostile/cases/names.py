@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from tests.archives import flowers, zipped
-from tests.integration.hostile.case import ZIP, Case, posted, spoilt
+from tests.integration.hostile.case import ZIP, Case, posted, spoilt, with_field
 
 #: What is no name at all.
 MALFORMED = [
@@ -46,7 +46,7 @@ CASES: list[Case] = [
     posted(
         "a dataset that nobody may fetch",
         "/jobs",
-        {"dataset": {"builtin": "cifar10"}},
+        with_field("dataset", {"builtin": "cifar10"}),
         "dataset_unavailable",
         at="dataset.builtin",
     ),
