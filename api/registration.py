@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from models.archives.names import safe_part
 from models.builtin_datasets import BuiltinName
 from models.errors import ArchiveInvalid
-from models.job_spec import Name, RelativePath
+from models.job_spec import Name, RelativePath, exactly_one_of
 
 
 def _plain_name(name: str) -> str:
@@ -23,7 +23,9 @@ DatasetName = Annotated[Name, AfterValidator(_plain_name)]
 class Registration(BaseModel):
     """A folder that is on the data root already, and stays where it is; or one of torchvision's datasets."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra=exactly_one_of("path", "builtin")
+    )
 
     path: RelativePath | None = Field(
         default=None,

@@ -56,17 +56,17 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def exactly_one_of(*names: str) -> dict[str, Any]:
+    """For JSON Schema: one of these fields, which are texts, and null for the others."""
+    nulls = {name: {"type": "null"} for name in names}
+    one_each = [{"required": [name], "properties": nulls | {name: {"type": "string"}}} for name in names]
+    return {"oneOf": one_each}
+
+
 class DatasetSpec(Part):
     """Where the images are: exactly one of a registered dataset, a folder, and one of torchvision's own."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": [one], "properties": {one: {"type": "string"}, other: {"type": "null"}}}
-                for one, other in (("id", "path"), ("path", "id"))
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=exactly_one_of("id", "path", "builtin"))
 
     id: DatasetId | None = Field(default=None, description="Of a dataset that is ready.")
     path: RelativePath | None = Field(

@@ -101,6 +101,7 @@ def _fit_changes(body: dict[str, Any], choose: random.Random) -> None:
 
 
 def _fit_dataset(body: dict[str, Any], choose: random.Random) -> None:
+    body.pop("builtin", None)  # none of torchvision's is there, and downloads are off
     body["path"] = "flowers"
     if body.get("name"):
         body["name"] = "flowers"  # a file's name, which has rules that no pattern says
