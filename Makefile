@@ -36,7 +36,7 @@ check: setup ## lint, types, import arrows
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
 QUICK := -m "not long and not hours"
-test: setup ## every tier, in a quarter of an hour on two cores
+test: setup ## every tier, in some twenty minutes on two cores
 	$(BIN)/pytest -q -n 2 --dist worksteal $(QUICK) tests/unit tests/contract
 	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) \
 		tests/faults tests/soak tests/docs tests/integration tests/seeded_bugs tests/simulation
