@@ -63,6 +63,7 @@ def test_a_job_with_frozen_layers_is_killed(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_a_damaged_frozen_part_is_made_again(make_stack: Any, pace: Pace) -> None:
     spec = full_fine_tune(EPOCHS, model=HEAD_ONLY)
     with make_stack("sqlite", **pace.environment) as stack:

@@ -17,6 +17,7 @@ KEYS = {
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # within a minute, where nothing else runs
 @pytest.mark.parametrize("name", KEYS)
 def test_the_quick_case(name: str) -> None:
     done = subprocess.run(
