@@ -11,7 +11,7 @@ from tests.images import draw_dataset
 from tests.specs import full_fine_tune
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_jobs_that_wait_survive_a_flushed_broker(kind: str, make_stack: Any, valkey: Any) -> None:
     with make_stack(kind) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=10)

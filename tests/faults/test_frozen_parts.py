@@ -25,7 +25,7 @@ def files_of(stack: Stack, job_id: str) -> tuple[list[Path], list[Path]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("freeze", ["backbone", 8])
+@pytest.mark.parametrize("freeze", ["backbone", pytest.param(8, marks=pytest.mark.hours)])
 @pytest.mark.timeout(400)
 def test_a_job_with_frozen_layers_is_killed(
     freeze: Any, make_stack: Any, pace: Pace, tmp_path: Path, record_property: Any

@@ -25,7 +25,7 @@ def wild(policy: str, epochs: int = EPOCHS) -> dict[str, Any]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_a_loss_without_bounds_is_rolled_back_to_a_lower_rate(kind: str, make_stack: Any, pace: Pace) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=50)

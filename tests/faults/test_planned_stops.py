@@ -32,7 +32,7 @@ def amid_an_epoch(stack: Stack, job_id: str) -> Any:
     return until(look, seconds=60, what="uncommitted steps")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_sigterm_loses_no_step(kind: str, make_stack: Any, pace: Pace, quiet: Untouched) -> None:
     with make_stack(kind, **pace.environment) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=PER_CLASS)

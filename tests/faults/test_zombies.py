@@ -32,7 +32,7 @@ def parent(process: psutil.Process) -> int | None:
         return None
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.hours)])
 def test_ten_doorbells_for_one_job_make_one_claim(kind: str, make_stack: Any) -> None:
     with make_stack(kind) as stack:
         draw_dataset(stack.home / "data/shapes", per_class=20)
@@ -54,7 +54,7 @@ def test_ten_doorbells_for_one_job_make_one_claim(kind: str, make_stack: Any) ->
         assert [e["type"] for e in stack.rows(f"/jobs/{job_id}/events")].count("claimed") == 1
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.hours), "postgresql"])
 def test_a_worker_frozen_past_its_lease_and_thawed_changes_nothing(
     kind: str, make_stack: Any, pace: Pace, quiet: Untouched
 ) -> None:
