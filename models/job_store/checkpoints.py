@@ -11,7 +11,8 @@ from models.errors import LeaseLost
 from models.job_state import EventType
 from models.job_store.claims import committed_checkpoints
 from models.job_store.fence import HELD, Fence, JobRow, Requests, holding, record
-from models.job_store.progress import insert_or_replace, put_step_rows, tell_mismatch
+from models.job_store.progress import put_step_rows, tell_mismatch
+from models.job_store.replacing import insert_or_replace
 from models.job_store.standing import best_epoch, end_to_go_back_to
 from models.job_store.stream import Line, checkpoint_line, epoch_line
 from models.tables import checkpoints, epoch_metrics, jobs

@@ -10,20 +10,19 @@ from sqlalchemy import (
     Connection,
     Float,
     Integer,
-    Table,
     UpdateBase,
     and_,
     bindparam,
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import Database, deferred_lease_now, deferred_now
+from models.database import Database, deferred_lease_now
 from models.errors import LeaseLost
 from models.host import ProcessId, boot_id, pid_namespace
 from models.job_state import FAILURES, EventType
 from models.job_store.fence import ASKED, HELD, Fence, JobRow, Requests, holding, record
+from models.job_store.replacing import insert_or_replace
 from models.job_store.stream import Line, append, attempt_line, steps_line, tell
 from models.tables import attempts, events, jobs, step_metrics
 
@@ -249,26 +248,6 @@ def tell_mismatch(tx: Connection, db: Database, job: JobRow, message: str, **dat
     told = {"exact": False, "inexact_reasons": [_MISMATCH]}
     tx.execute(update(jobs).where(jobs.c.id == job.id).values(**told))
     _update_attempt(tx, Fence(job.id, job.attempt), **told)
-
-
-def insert_or_replace(
-    tx: Connection, db: Database, table: Table, keys: tuple[str, ...], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Insert rows of equal columns, ``recorded_at`` now, replacing those that have the same key."""
-    clock = db.clock_values("now")
-    statement = _inserting_or_replacing(db.is_sqlite, table, keys, tuple(rows[0]))
-    tx.execute(statement, [{**row, **clock} for row in rows]).close()
-
-
-@cache
-def _inserting_or_replacing(
-    is_sqlite: bool, table: Table, keys: tuple[str, ...], columns: tuple[str, ...]
-) -> Any:
-    dialect = sqlite if is_sqlite else postgresql
-    statement = dialect.insert(table).values(recorded_at=deferred_now(is_sqlite=is_sqlite))
-    changed = {name: statement.excluded[name] for name in (*columns, "recorded_at") if name not in keys}
-    # With `returning` SQLAlchemy sends many rows in one statement, whatever their number.
-    return statement.on_conflict_do_update(index_elements=keys, set_=changed).returning(table.c.job_id)
 
 
 def _is_told(tx: Connection, fence: Fence, by: ColumnElement[bool]) -> bool:

@@ -26,7 +26,7 @@ HARDER = [
         ("endings", "state machine")),
     Bug("replayed rows are kept, not replaced", "I3", STORE,
         "return statement.on_conflict_do_update(index_elements=keys, set_=changed)",
-        "return (statement.on_conflict_do_nothing(index_elements=keys) if table is step_metrics\n"
+        "return (statement.on_conflict_do_nothing(index_elements=keys) if table.name == 'step_metrics'\n"
         "            else statement.on_conflict_do_update(index_elements=keys, set_=changed))",
         ("state machine", "progress")),
     Bug("commit sets the step back", "I6", STORE, "step=max(step, job.step)", "step=step",
