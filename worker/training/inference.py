@@ -7,9 +7,12 @@ import torch
 from PIL import Image
 
 from models.job_spec import JobSpec
-from worker.training.images import Normalisation, evaluation_transform
+from worker.training.images import Normalisation, evaluation_transform, resized_side
 from worker.training.network import Architecture, build_empty, load
 from worker.training.numerics import Numerics
+
+#: Resizing makes the shorter side as long as the network wants it, and the longer one grows with it.
+MAX_RESIZED_PIXELS = 2**28
 
 
 class TrainedModel:
@@ -23,11 +26,18 @@ class TrainedModel:
         classifier = build_empty(architecture)
         load(classifier.module, content["model_state_dict"])
         self._network = classifier.module.to(memory_format=self._numerics.format).eval()
+        self._image_size = architecture.image_size
         self._transform = evaluation_transform(architecture.image_size)
         self._normalise = Normalisation(torch.device("cpu"), self._numerics.format)
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """What the network is shown of an RGB image, as validation shows it: (3, image_size, image_size)."""
+        """What the network is shown of an RGB image, as validation shows it: (3, image_size, image_size).
+
+        Raises ValueError for an image so elongated that resizing it would take seconds and gigabytes.
+        """
+        shorter, longer = sorted(image.size)
+        if resized_side(self._image_size) ** 2 * longer > MAX_RESIZED_PIXELS * shorter:
+            raise ValueError(f"{image.width} × {image.height} pixels are too elongated; crop it")
         return self._transform(image)
 
     @torch.inference_mode()

@@ -7,7 +7,6 @@ import resource
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -83,11 +82,12 @@ def test_strangers_images(job: Job, written: list[CheckpointWritten]) -> None:
         assert {each["class"] for each in answer["predictions"]} == {"brick", "sky"}, name
         assert sum(each["probability"] for each in answer["predictions"]) == pytest.approx(1.0)
     for name, content in BAD.items():
-        began = time.process_time()
         answer = predictor.answer(asked, content)
         assert answer["code"] == "image_invalid", name
         assert answer["message"].isprintable() and "end" in answer["message"], name
-        assert time.process_time() - began < 3.0, name
+        # Not found out by trying: that took seconds of the processor, and all the memory that it may have.
+        assert ("elongated" in answer["message"]) == (name == "one row of a million"), name
+        assert "memory" not in answer["message"], name
     assert resource.getrlimit(resource.RLIMIT_DATA) == limit
     assert predictor.answer({**asked, "top_k": 1}, GOOD["colours"])["predictions"][0]["probability"] >= 0.5
 
