@@ -179,7 +179,7 @@ def test_nobody_listens() -> None:
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
         db.ping()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 5.0
 
 
 # -- Frozen holders ----------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def threads_of(pid: int) -> int:
 def test_a_fork_is_a_trainer_at_once(keeper: ZygoteKeeper, start: Start) -> None:
     began = time.monotonic()
     trainer = start()
-    assert time.monotonic() - began < 1.0, "no import is waited for"
+    assert time.monotonic() - began < 2.5, "no import is waited for"
     assert keeper.pid is not None
     hear(trainer, Parked)
     assert psutil.Process(trainer.id.pid).ppid() == keeper.pid
