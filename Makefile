@@ -36,20 +36,21 @@ check: setup ## lint, types, import arrows
 	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_import_arrows.py
 
 QUICK := -m "not long and not hours"
+# A file's tests stay together, so that they share what is slow to start.
+SLOWEST_FIRST := tests/simulation tests/soak tests/docs tests/faults tests/integration tests/seeded_bugs
 test: setup ## every tier, in some twenty minutes on two cores
-	$(BIN)/pytest -q -n 2 --dist worksteal $(QUICK) tests/unit tests/contract
-	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) \
-		tests/faults tests/soak tests/docs tests/integration tests/seeded_bugs tests/simulation
+	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) tests/unit tests/contract
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(QUICK) $(SLOWEST_FIRST)
 
 test-unit: setup ## the quick tiers alone
-	$(BIN)/pytest -q -n 2 $(QUICK) tests/unit tests/contract
+	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) tests/unit tests/contract
 
 # Minutes each: none of them may begin when the others are done.
 LONGEST := tests/faults/test_kills_long.py tests/soak/test_soak.py tests/integration/api/test_schemathesis_long.py
 test-long: setup ## hundreds of kills, power cuts and corruptions, five minutes of soak, 5 000 invented requests: for CI
 	$(BIN)/pytest -q -n 3 --dist load --maxschedchunk 1 -m "long and not hours" $(LONGEST)
 	$(BIN)/pytest -q -n 3 --dist worksteal -m "long and not hours" $(LONGEST:%=--ignore %) \
-		tests/faults tests/docs tests/integration
+		tests/faults tests/docs tests/integration tests/unit/training/test_onnx.py
 
 # What is promised in seconds is measured with nothing beside it.
 TIMED := tests/faults/test_many_lost.py tests/faults/test_database_away.py

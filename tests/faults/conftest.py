@@ -1,5 +1,6 @@
 """What tests of faults share: trainers without a service around them, results of jobs left alone."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ __all__ = ["data_root", "forker", "new_job", "painted", "start"]
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyServer) -> UntouchedRuns:
     """``untouched(spec, per_class=50)``: what such a job comes to."""
-    return UntouchedRuns(lambda: tmp_path_factory.mktemp("untouched"), valkey.url)
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return UntouchedRuns(lambda: tmp_path_factory.mktemp("untouched"), valkey.url, common)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_one_update_in_five_is_refused(make_stack: Any, postgres: Any, quiet: Un
         assert types.count("checkpoint.committed") == recorded >= EPOCHS
 
 
+@pytest.mark.long
 def test_a_deadlock_with_a_commit(make_stack: Any, postgres: Any, pace: Pace, quiet: Untouched) -> None:
     """Somebody holds the checkpoint that a commit prunes, and then wants the job that the commit holds."""
     with make_stack("postgresql", **pace.environment) as stack:

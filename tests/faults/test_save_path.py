@@ -131,7 +131,7 @@ def characteristic(calls: list[Call]) -> list[Call]:
     """Each kind of call by its first and last, and all of those that durability hangs on."""
     by_name = {name: [call for call in calls if call.name == name] for name in {call.name for call in calls}}
     some = {call for of_name in by_name.values() for call in (of_name[0], of_name[-1])}
-    some |= {call for call in calls if call.name in {"openat", "fsync", "close", "rename"}}
+    some |= {call for call in calls if call.name in {"fsync", "rename"}}
     return [call for call in calls if call in some]
 
 

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tests.images import draw_dataset
-from tests.results import event_types, metrics_of
+from tests.independent import hashes_of
+from tests.results import download_model, event_types, metrics_of
 from tests.stack import Stack
 
 
@@ -17,6 +21,7 @@ class Untouched:
 
     weights_sha256: str
     metrics: dict[str, list[dict[str, Any]]]
+    hashes: dict[str, str] | None = None  #: of its last checkpoint as it is downloaded, if it was asked for
 
     def check(self, stack: Stack, job_id: str) -> None:
         """Weights, and every epoch and step once, with the same numbers."""
@@ -25,34 +30,40 @@ class Untouched:
         assert metrics == self.metrics
         assert stack.job(job_id)["weights_sha256"] == self.weights_sha256
         assert "determinism.mismatch" not in event_types(stack, job_id)
+        if self.hashes is not None:
+            assert hashes_of(download_model(stack, job_id, stack.home / "downloaded.pth")) == self.hashes
 
 
 class UntouchedRuns:
-    """Each is trained once, by an installation of its own, and remembered."""
+    """Each is trained once, by an installation of its own, for all processes that run tests."""
 
-    def __init__(self, new_home: Callable[[], Path], broker_url: str) -> None:
+    def __init__(self, new_home: Callable[[], Path], broker_url: str, known: Path) -> None:
+        """``known``: folder of what was trained so far."""
         self._new_home = new_home
         self._broker_url = broker_url
-        self._known: dict[str, Untouched] = {}
+        self._known = known
 
-    def __call__(self, spec: dict[str, Any], *, per_class: int) -> Untouched:
-        """``per_class``: images of the drawn dataset ``shapes``."""
-        key = json.dumps([spec, per_class], sort_keys=True)
-        if key not in self._known:
-            self._known[key] = self._train(spec, per_class)
-        return self._known[key]
+    def __call__(self, spec: dict[str, Any], *, per_class: int, optimizer: bool = False) -> Untouched:
+        """``per_class``: images of the drawn dataset ``shapes``; ``optimizer``: compare its state, too."""
+        key = json.dumps([spec, per_class, optimizer], sort_keys=True).encode()
+        file = self._known / f"untouched-{sha256(key).hexdigest()}.json"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                file.write_text(json.dumps(asdict(self._train(spec, per_class, optimizer))))
+            return Untouched(**json.loads(file.read_text()))
 
-    def _train(self, spec: dict[str, Any], per_class: int) -> Untouched:
+    def _train(self, spec: dict[str, Any], per_class: int, optimizer: bool) -> Untouched:
         home = self._new_home()
         with Stack(home, f"sqlite:///{home / 'perdure.db'}", self._broker_url) as stack:
             draw_dataset(home / "data/shapes", per_class=per_class)
             stack.start_api()
             stack.start_worker()
             job_id = stack.submit(spec)
-            job = stack.await_status(job_id, "succeeded", seconds=240)
+            job = stack.await_status(job_id, "succeeded", seconds=1200)
             assert job["attempt"] == 1
             metrics = metrics_of(stack, job_id)
             steps, epochs = ([row[name] for row in metrics[name]] for name in ("step", "epoch"))
             assert steps == list(range(1, job["progress"]["steps"] + 1))
             assert epochs == list(range(1, spec["hyperparameters"]["epochs"] + 1))
-            return Untouched(job["weights_sha256"], metrics)
+            hashes = hashes_of(download_model(stack, job_id, home / "last.pth")) if optimizer else None
+            return Untouched(job["weights_sha256"], metrics, hashes)

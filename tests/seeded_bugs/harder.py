@@ -63,7 +63,7 @@ HARDER = [
         ("state machine", "simulation", "checkpoints")),
     Bug("expiry without a second look under the lock", "fault 30", STORE,
         "true() if found_dead else _may_be_lost(is_sqlite=db.is_sqlite)", "true()",
-        ("expiry", "simulation")),
+        ("expiry", "simulation"), is_quick=True),
     Bug("a reboot goes unnoticed", "I4", STORE,
         'or_(expired, jobs.c.owner_boot_id != bindparam("boot_id", type_=String))', "or_(expired)",
         ("state machine", "simulation", "expiry")),

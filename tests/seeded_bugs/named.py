@@ -78,7 +78,7 @@ NAMED = [
         "        job = tx.execute(taken, {**given, **db.clock_values()}).one_or_none()\n",
         _SELECT_FIRST, ("simulation", "claims")),
     Bug("bell rung before the commit", "fault 17", "api", _RING_AFTER, _RING_BEFORE,
-        ("submission",), is_quick=True),
+        ("submission",)),
     Bug("no directory fsync", "I2", STORAGE,
         "            _sync_folder(final.parent)\n", "", ("simulation", "power loss")),
     Bug("no file fsync", "I2", STORAGE,

@@ -46,8 +46,8 @@ def written(content: dict[str, Any]) -> bytes:
         ("mobilenet_v3_small", 32),
         ("resnet18", 40),  # gets its dropout from us
         ("squeezenet1_1", 64),  # decides by a convolution
-        ("googlenet", 32),  # has heads of its own for training
-        ("swin_t", 64),  # computes with shapes
+        pytest.param("googlenet", 32, marks=pytest.mark.long),  # has heads of its own for training
+        pytest.param("swin_t", 64, marks=pytest.mark.long),  # computes with shapes
     ],
 )
 def test_it_says_what_the_service_says(pixels_of: Any, arch: str, size: int) -> None:
@@ -67,6 +67,7 @@ def test_it_says_what_the_service_says(pixels_of: Any, arch: str, size: int) -> 
     assert described["classes"] == CLASSES
 
 
+@pytest.mark.long
 def test_the_same_model_is_the_same_file(pixels_of: Any) -> None:
     """So that an ETag outlives the cache."""
     content = trained("mobilenet_v3_small", 32, pixels_of(32))
