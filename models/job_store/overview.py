@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Float, Select, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Float, Select, and_, bindparam, func, select
 
 from models.database import Database, deferred_lease_now
 from models.dataset_state import LIGHT
@@ -15,6 +15,18 @@ from models.job_store.queue_places import queue_places, within_reach
 from models.tables import checkpoints, epoch_metrics, jobs, workers
 
 _DEVICES = ("cpu", "cuda")
+_OF_THESE: BindParameter[Any] = bindparam("ids", expanding=True)
+_RESUME_POINTS: Select[Any] = (
+    select(checkpoints.c.job_id, checkpoints.c.id, checkpoints.c.epoch, checkpoints.c.step)
+    .join(jobs, and_(jobs.c.id == checkpoints.c.job_id, jobs.c.committed_step == checkpoints.c.step))
+    .where(jobs.c.id.in_(_OF_THESE), checkpoints.c.status == "committed")
+    .order_by(checkpoints.c.id)
+)
+_SURVIVING_SECONDS = (
+    select(epoch_metrics.c.job_id, func.sum(epoch_metrics.c.duration_seconds))
+    .where(epoch_metrics.c.job_id.in_(_OF_THESE))
+    .group_by(epoch_metrics.c.job_id)
+)
 
 
 @dataclass(frozen=True)
@@ -58,23 +70,14 @@ def _queue_positions(
 
 
 def _resume_points(tx: Connection, ids: list[str]) -> dict[str, JobRow]:
-    wanted: Select[Any] = (
-        select(checkpoints.c.job_id, checkpoints.c.id, checkpoints.c.epoch, checkpoints.c.step)
-        .join(jobs, and_(jobs.c.id == checkpoints.c.job_id, jobs.c.committed_step == checkpoints.c.step))
-        .where(jobs.c.id.in_(ids), checkpoints.c.status == "committed")
-        .order_by(checkpoints.c.id)
-    )
-    return {row.job_id: row for row in tx.execute(wanted)} if ids else {}
+    return {row.job_id: row for row in tx.execute(_RESUME_POINTS, {"ids": ids})} if ids else {}
 
 
 def surviving_seconds(tx: Connection, ids: list[str]) -> dict[str, float]:
     """By job id: what the epochs took that are part of its weights."""
-    summed = (
-        select(epoch_metrics.c.job_id, func.sum(epoch_metrics.c.duration_seconds))
-        .where(epoch_metrics.c.job_id.in_(ids))
-        .group_by(epoch_metrics.c.job_id)
-    )
-    return {job_id: float(seconds or 0.0) for job_id, seconds in tx.execute(summed)} if ids else {}
+    if not ids:
+        return {}
+    return {job_id: float(seconds or 0.0) for job_id, seconds in tx.execute(_SURVIVING_SECONDS, {"ids": ids})}
 
 
 def _online_workers(tx: Connection, db: Database, silent_after_seconds: float) -> dict[str, int]:

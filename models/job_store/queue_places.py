@@ -16,12 +16,24 @@ from models.tables import jobs
 COUNTED_PLACES = 1000
 #: Of a lane's jobs behind its front: few at first, since of many lanes only a few jobs are reached.
 _FIRST_ROWS, _MORE_ROWS = 25, 500
+# Built once: building a statement takes longer than the database needs for it.
+_IN_LANE = in_lane(jobs, SimpleNamespace(**{name: bindparam(name) for name in LANE}))
 _BEYOND_REACH = (
-    select(jobs.c.id)
-    .where(*in_lane(jobs, SimpleNamespace(**{name: bindparam(name) for name in LANE})))
+    select(jobs.c.id).where(*_IN_LANE).order_by(jobs.c.id).offset(bindparam("places", type_=Integer)).limit(1)
+)
+_NUMBERED = (
+    select(jobs.c.id, func.row_number().over(order_by=jobs.c.id).label("place"))
+    .where(*_IN_LANE)
     .order_by(jobs.c.id)
-    .offset(bindparam("places", type_=Integer))
-    .limit(1)
+    .limit(COUNTED_PLACES)
+    .subquery()
+)
+_PLACES = select(_NUMBERED).where(_NUMBERED.c.id.in_(bindparam("wanted", expanding=True)))
+_BEHIND = (
+    select(jobs.c.id)
+    .where(*_IN_LANE, jobs.c.id > bindparam("after"))
+    .order_by(jobs.c.id)
+    .limit(bindparam("size", type_=Integer))
 )
 
 
@@ -51,18 +63,14 @@ def within_reach(tx: Connection, rows: Sequence[JobRow]) -> set[str]:
     for row in rows:
         by_lane.setdefault((row.device_class, row.tenant_id, row.priority), []).append(row)
     for of_lane in by_lane.values():
-        lane = {name: getattr(of_lane[0], name) for name in LANE}
-        beyond = tx.execute(_BEYOND_REACH, {**lane, "places": COUNTED_PLACES}).scalar()
+        beyond = tx.execute(_BEYOND_REACH, {**_values(of_lane[0]), "places": COUNTED_PLACES}).scalar()
         wanted |= {row.id for row in of_lane if beyond is None or row.id < beyond}
     return wanted
 
 
 def _places_in(tx: Connection, lane: Any, wanted: Collection[str]) -> dict[str, int]:
     """Where there is one lane alone, as in most installations, its order is that of the ids."""
-    place = func.row_number().over(order_by=jobs.c.id).label("place")
-    first = select(jobs.c.id, place).where(*in_lane(jobs, lane)).order_by(jobs.c.id).limit(COUNTED_PLACES)
-    numbered = first.subquery()
-    found = tx.execute(select(numbered).where(numbered.c.id.in_(wanted)))
+    found = tx.execute(_PLACES, {**_values(lane), "wanted": list(wanted)})
     return {row.id: row.place for row in found}
 
 
@@ -91,11 +99,14 @@ def _in_order(tx: Connection, waiting: Sequence[Any]) -> Iterator[str]:
             heapq.heapreplace(heap, (-lane.priority, running[lane.tenant_id], following, number))
 
 
+def _values(lane: Any) -> dict[str, Any]:
+    return {name: getattr(lane, name) for name in LANE}
+
+
 def _behind_front(tx: Connection, lane: Any) -> Iterator[str]:
     after, size = lane.front, _FIRST_ROWS
     while True:
-        queued = select(jobs.c.id).where(*in_lane(jobs, lane), jobs.c.id > after)
-        ids = list(tx.execute(queued.order_by(jobs.c.id).limit(size)).scalars())
+        ids = list(tx.execute(_BEHIND, {**_values(lane), "after": after, "size": size}).scalars())
         yield from ids
         if len(ids) < size:
             return
