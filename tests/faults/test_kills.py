@@ -28,8 +28,11 @@ def test_a_job_killed_twenty_times_ends_like_one_that_was_left_alone(
         stack.start_worker()
 
         quiet = stack.submit(full_fine_tune(EPOCHS))
+        other_seed = stack.submit(full_fine_tune(EPOCHS, seed=8))
         untouched = stack.await_status(quiet, "succeeded")
-        assert untouched["attempt"] == 1
+        control = stack.await_status(other_seed, "succeeded")
+        assert untouched["attempt"] == control["attempt"] == 1
+        assert control["weights_sha256"] != untouched["weights_sha256"], "the hash cannot tell runs apart"
 
         job_id = stack.submit(full_fine_tune(EPOCHS))
         killer = Killer(stack, job_id, pace, seed=EPOCHS)
