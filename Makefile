@@ -38,8 +38,7 @@ check: setup ## lint, types, import arrows
 QUICK := -m "not long and not hours"
 # A file's tests stay together, so that they share what is slow to start.
 SLOWEST_FIRST := tests/simulation tests/soak tests/docs tests/faults tests/integration tests/seeded_bugs
-test: setup ## every tier, in some twenty minutes on two cores
-	$(BIN)/pytest -q -n 3 --dist worksteal $(QUICK) tests/unit tests/contract
+test: test-unit ## every tier, in some twenty minutes on two cores
 	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(QUICK) $(SLOWEST_FIRST)
 
 test-unit: setup ## the quick tiers alone

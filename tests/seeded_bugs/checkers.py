@@ -32,7 +32,7 @@ CHECKERS: dict[str, list[str]] = {
     "cadence": ["tests/unit/training/test_cadence.py"],
     "randomness": ["tests/unit/training/test_randomness.py"],
     "early stop": ["tests/unit/training/test_extending.py", "-k", "early_stopping"],
-    "silence": ["tests/unit/training/test_resume.py", "-k", "once_the_job_may_be_lost"],
+    "silence": ["tests/unit/training/test_write_order.py", "-k", "once_the_job_may_be_lost"],
     "resume": ["tests/unit/training/test_resume.py", "-k", "within_an_epoch or damaged"],
     "storage": ["tests/contract/test_storage_local.py", "-k", "made_durable_in_order"],
     "power loss": ["tests/faults/test_power_loss.py"],
